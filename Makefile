@@ -1,0 +1,40 @@
+# Six words: dev, test, check, fix, bench, clean. Each makes the environment it needs.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: dev test check fix bench clean
+.DEFAULT_GOAL := test
+
+# Made again when the dependencies change.
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Fairlead needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Set PYTHON=python3.11 (or newer).")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+dev: $(VENV)/installed  ## the whole system on this machine, with the chat example
+	$(BIN)/fairlead dev examples/chat.py
+
+test: $(VENV)/installed  ## all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed  ## formatter, linters, types, import contracts, tests with coverage
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --skip-covered --show-missing
+
+fix: $(VENV)/installed  ## format and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed  ## the speed of the running system: a table and bench/results/*.json
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) .fairlead .pytest_cache .mypy_cache .ruff_cache .hypothesis

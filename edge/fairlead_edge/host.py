@@ -1,0 +1,160 @@
+"""What all clients of one edge share: NATS, rooms, the relay, the routes, and this turn's writes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+import time
+from typing import Protocol
+
+from fairlead.bus import Bus
+from fairlead.protocol.envelope import DataType
+from fairlead.protocol.manifest import Route
+from fairlead.protocol.problems import Close
+from fairlead.protocol.subjects import CONNECTION_SEPARATOR
+from fairlead.protocol.traceparent import Traceparent
+from fairlead.telemetry import Hop, Tracing
+from fairlead_edge.fleet import Fleet
+from fairlead_edge.hub import Hub
+from fairlead_edge.relay import Relay
+from fairlead_edge.routes import RouteTable
+from fairlead_edge.settings import EdgeSettings
+
+log = logging.getLogger("fairlead.edge")
+
+
+class Client(Protocol):
+    """A connection of either transport, as the edge keeps it."""
+
+    id: str
+
+    @property
+    def route(self) -> Route: ...
+
+    @property
+    def topic(self) -> str:
+        """The name of its room's topic, or "" if it is in none."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether something of it is not done."""
+        ...
+
+    def direct(self, sender: str, data_type: DataType, data: bytes) -> bool:
+        """Give it a peer's message; False if it is gone."""
+        ...
+
+    def flush(self) -> None:
+        """Write what this turn of the loop has for it."""
+        ...
+
+    def stop_taking(self) -> None:
+        """A drain begins."""
+        ...
+
+    def announce_drain(self, within: int) -> None:
+        """Tell it to come back elsewhere within so many ms."""
+        ...
+
+    def close(self, code: Close, reason: str) -> None: ...
+
+
+class Host:
+    """One edge.
+
+    Attributes:
+        edge: its id; part of the ids of its connections.
+        clients: who is connected, by id.
+        slow_consumers: how many were closed for not reading.
+    """
+
+    def __init__(
+        self, bus: Bus, edge: str, settings: EdgeSettings, tracing: Tracing | None
+    ) -> None:
+        self.bus = bus
+        self.edge = edge
+        self.settings = settings
+        self.tracing = tracing
+        self.clients: dict[str, Client] = {}
+        self.slow_consumers = 0
+        self.hub = Hub(bus, tracing)
+        self.relay = Relay(bus, edge, self, settings.worker_wait)
+        self.fleet = Fleet(bus, self.relay.beat, self.relay.worker_gone, self._routes_changed)
+        self._loop = asyncio.get_running_loop()
+        self._numbers = itertools.count(1)
+        self._writing: list[Client] = []
+        self._idle = asyncio.Event()
+
+    now = staticmethod(time.time)
+
+    def new_id(self) -> str:
+        """An id for a connection: it says its edge, and can't be guessed from another's."""
+        return f"{self.edge}{CONNECTION_SEPARATOR}{next(self._numbers)}{secrets.token_hex(4)}"
+
+    # Clients
+
+    def entered(self, client: Client) -> None:
+        self.clients[client.id] = client
+
+    def left(self, client: Client) -> None:
+        self.clients.pop(client.id, None)
+        self.settled(client)
+
+    def settled(self, client: Client) -> None:
+        """Something of a client is done: those who wait for quiet look again."""
+        self._idle.set()
+
+    async def quiet(self) -> None:
+        """Wait until no client has anything outstanding."""
+        while any(client.busy for client in self.clients.values()) or self.relay.outstanding:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def deliver_direct(
+        self, connection: str, topic: str, sender: str, data_type: DataType, data: bytes
+    ) -> bool:
+        client = self.clients.get(connection)
+        if client is None or not topic or client.topic != topic:
+            return False
+        return client.direct(sender, data_type, data)
+
+    def write_soon(self, client: Client) -> None:
+        """Flush a client at the end of this turn: one write for all it got in it."""
+        if not self._writing:
+            self._loop.call_soon(self._write_all)
+        self._writing.append(client)
+
+    def _write_all(self) -> None:
+        writing, self._writing = self._writing, []
+        for client in writing:
+            client.flush()
+
+    def _routes_changed(self, table: RouteTable) -> None:
+        """Close those whose route is gone; a route with new options is for new connections."""
+        log.info("%d routes are served", sum(1 for _ in table))
+        kept = {(route.transport, route.endpoint) for route in table}
+        for client in list(self.clients.values()):
+            if (client.route.transport, client.route.endpoint) not in kept:
+                client.close(Close.RESTART, "this endpoint is gone; reconnect")
+
+    # Tracing
+
+    def receive_span(self, route: Route, parent: Traceparent | None, size: int) -> Hop | None:
+        """The first span of a message, or None where it is not sampled."""
+        if self.tracing is None or not self.tracing.sampled(parent):
+            return None
+        return self.tracing.start(
+            f"receive {route.name}",
+            "server",
+            parent,
+            {
+                "messaging.operation.name": "receive",
+                "messaging.operation.type": "receive",
+                "messaging.destination.template": route.name,
+                "messaging.message.body.size": size,
+                "fairlead.workflow": route.label,
+            },
+        )

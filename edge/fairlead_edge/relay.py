@@ -1,0 +1,380 @@
+"""The way of a message: from an edge to some worker, and its answers back.
+
+The rules are those of `fairlead.protocol.delivery`; this is the shell that has the clock,
+the dice and NATS. A message is kept here until a worker says that it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from typing import Any, Protocol
+
+from fairlead.bus import Bus, no_responders
+from fairlead.errors import Malformed
+from fairlead.protocol import envelope
+from fairlead.protocol.delivery import Delivery, State
+from fairlead.protocol.envelope import Answer, DataType, Work
+from fairlead.protocol.manifest import Beat, Route
+from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
+from fairlead.protocol.subjects import parse_answer
+from fairlead.telemetry import Hop
+
+log = logging.getLogger("fairlead.edge")
+
+TICK = 0.1
+"""Seconds between two looks at what is overdue."""
+
+CREDIT_STEP = 64 * 1024
+"""Bytes read by a client after which its run is told."""
+
+SAY_WAITING_AFTER = 1.0
+"""Seconds without NATS after which a client is told that its message waits."""
+
+
+class Owner(Protocol):
+    """A connection that waits for answers. All are called on the loop and must not block."""
+
+    id: str
+
+    def taken(self, flight: Flight) -> None:
+        """A worker has it."""
+
+    def item(
+        self, flight: Flight, data_type: DataType, data: bytes, meta: dict[str, Any] | None
+    ) -> None:
+        """One thing that `execute` said to this client; `meta` has SSE fields."""
+
+    def waiting(self, flight: Flight) -> None:
+        """Nobody takes it yet; it is still being tried. Called once."""
+
+    def worker_lost(self, flight: Flight) -> bool:
+        """The worker that had it is gone. Returns whether another is to start it anew."""
+        ...
+
+    def finished(self, flight: Flight, failure: dict[str, Any] | None) -> None:
+        """Executed, or failed for good with a problem. Called exactly once."""
+
+
+class Flight:
+    """One message or open between here and a worker.
+
+    Attributes:
+        ref: the number that a `fairlead.v1` client gave it, or None.
+        items: how many items have come back.
+        hop: its `receive` span, or None if it is not sampled.
+    """
+
+    __slots__ = (
+        "born",
+        "delivery",
+        "hop",
+        "items",
+        "owner",
+        "ref",
+        "route",
+        "subject",
+        "told_waiting",
+        "uncredited",
+        "work",
+    )  # fmt: skip
+
+    def __init__(
+        self, owner: Owner, route: Route, number: int, subject: str, work: Work,
+        ref: int | None = None, hop: Hop | None = None,
+    ) -> None:  # fmt: skip
+        self.owner = owner
+        self.route = route
+        self.subject = subject
+        self.work = work
+        self.ref = ref
+        self.hop = hop
+        self.delivery = Delivery(number)
+        self.items = 0
+        self.uncredited = 0
+        self.told_waiting = False
+        self.born = 0.0
+
+    @property
+    def name(self) -> tuple[str, int]:
+        return self.owner.id, self.delivery.number
+
+    @property
+    def run_id(self) -> str:
+        """As the worker calls it: the same over all attempts."""
+        return f"{self.owner.id}-{self.delivery.number}"
+
+    @property
+    def key(self) -> str:
+        return envelope.key(self.owner.id, self.delivery.number, self.delivery.attempt)
+
+    @property
+    def trace(self) -> str:
+        """Its traceparent for the client, or "" if it is not sampled."""
+        return "" if self.hop is None else str(self.hop.parent)
+
+
+class Peers(Protocol):
+    """Who is on this edge, for `direct`."""
+
+    def deliver_direct(
+        self, connection: str, topic: str, sender: str, data_type: DataType, data: bytes
+    ) -> bool:
+        """Give a peer's message to a connection; False if it is not here, or not in the topic."""
+        ...
+
+
+class Relay:
+    """All messages of this edge that are not done.
+
+    Args:
+        edge: this edge's id.
+        patience: seconds that a message waits for a worker to be there.
+    """
+
+    def __init__(self, bus: Bus, edge: str, peers: Peers, patience: float) -> None:
+        self._bus = bus
+        self._edge = edge
+        self._peers = peers
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._flights: dict[tuple[str, int], Flight] = {}
+        bus.subscribe(bus.subjects.edge_all(edge), self._answered)
+        bus.on_down.append(self._nats_went)
+        bus.on_up.append(self._nats_came)
+
+    @property
+    def outstanding(self) -> int:
+        return len(self._flights)
+
+    # Out
+
+    def submit(self, flight: Flight) -> None:
+        """Send a message on its way; its owner hears the rest."""
+        flight.born = self._loop.time()
+        self._flights[flight.name] = flight
+        if self._bus.connected:
+            flight.delivery.send(flight.born)
+            self._send(flight)
+
+    def cancel(self, flight: Flight) -> None:
+        """The client does not want it any more: it finishes with status 499, or as it may.
+
+        What a worker may have is cancelled there, and finished by its answer.
+        """
+        delivery = flight.delivery
+        if delivery.state.final or delivery.cancelled:
+            return
+        delivery.cancelled = True
+        if delivery.state is State.TAKEN:
+            self._tell(flight, envelope.cancel(flight.key))
+        elif delivery.state is not State.SENT:
+            self._fail(flight, problem(CANCELLED, "cancelled"))
+
+    def credit(self, flight: Flight, size: int) -> None:
+        """The client has read so many bytes of a run's items."""
+        flight.uncredited += size
+        if flight.uncredited >= CREDIT_STEP and flight.delivery.state is State.TAKEN:
+            self._tell(flight, envelope.credit(flight.key, flight.uncredited))
+            flight.uncredited = 0
+
+    def _send(self, flight: Flight) -> None:
+        delivery = flight.delivery
+        reply = self._bus.subjects.answer(
+            self._edge, flight.owner.id, delivery.number, delivery.attempt
+        )
+        self._bus.publish(flight.subject, envelope.encode_work(flight.work), reply)
+
+    def _tell(self, flight: Flight, control: bytes) -> None:
+        self._bus.publish(self._bus.subjects.worker(flight.delivery.worker), control)
+
+    # In
+
+    def _answered(self, subject: str, reply: str, data: bytes, headers: bytes) -> None:
+        try:
+            answer = parse_answer(subject)
+            if isinstance(answer, str):
+                self._direct(answer, reply, data)
+                return
+            flight = self._flights.get((answer.connection, answer.message))
+            current = flight is not None and flight.delivery.attempt == answer.attempt
+            if data and data[0] == Answer.ASK:
+                self._bus.publish(reply, b"1" if current else b"0")
+            elif flight is not None and current:
+                if not data and no_responders(headers):
+                    self._nobody(flight)
+                else:
+                    self._heard(flight, data)
+        except (Malformed, ValueError, IndexError) as error:
+            log.warning("dropped what came on %s: %s", subject, error)
+
+    def _heard(self, flight: Flight, data: bytes) -> None:
+        """One answer to the current attempt."""
+        kind = data[0]
+        if kind == Answer.RESULT:
+            self._item(flight, *envelope.decode_item(data), None)
+            self._done(flight)
+        elif kind == Answer.DONE:
+            self._done(flight)
+        elif kind == Answer.ITEM:
+            self._item(flight, *envelope.decode_item(data), None)
+        elif kind == Answer.EVENT:
+            meta, data_type, body = envelope.decode_event(data)
+            self._item(flight, data_type, body, meta)
+        elif kind == Answer.TAKEN:
+            flight.delivery.taken(data[1:].decode(), self._loop.time())
+            if flight.delivery.cancelled:
+                self._tell(flight, envelope.cancel(flight.key))
+            flight.owner.taken(flight)
+            self.credit(flight, 0)
+        elif kind == Answer.BUSY:
+            self._busy(flight)
+        elif kind == Answer.ERROR:
+            flight.delivery.done()
+            self._finish(flight, envelope.decode_error(data))
+        else:
+            raise Malformed(f"answer of unknown kind {data[:1]!r}")
+
+    def _item(
+        self, flight: Flight, data_type: DataType, data: bytes, meta: dict[str, Any] | None
+    ) -> None:
+        flight.items += 1
+        flight.owner.item(flight, data_type, data, meta)
+
+    def _done(self, flight: Flight) -> None:
+        flight.delivery.done()
+        self._finish(flight, None)
+
+    def _fail(self, flight: Flight, failure: dict[str, Any]) -> None:
+        flight.delivery.fail()
+        self._finish(flight, failure)
+
+    def _finish(self, flight: Flight, failure: dict[str, Any] | None) -> None:
+        del self._flights[flight.name]
+        if flight.hop is not None:
+            flight.hop.set("fairlead.attempt", flight.delivery.attempt)
+            if failure is not None:
+                flight.hop.set("error.type", str(failure.get("status")))
+            flight.hop.end()
+        flight.owner.finished(flight, failure)
+
+    def _busy(self, flight: Flight) -> None:
+        delivery = flight.delivery
+        delivery.busy(self._loop.time(), random.random())
+        if delivery.cancelled:
+            self._fail(flight, problem(CANCELLED, "cancelled"))
+        else:
+            self._loop.call_at(delivery.due, self._again, flight, State.BUSY)
+
+    def _nobody(self, flight: Flight) -> None:
+        now = self._loop.time()
+        flight.delivery.no_responders(now)
+        if flight.delivery.cancelled:
+            self._fail(flight, problem(CANCELLED, "cancelled"))
+        elif flight.delivery.expired(now, self._patience):
+            self._expire(flight)
+        else:
+            self._say_waiting(flight)
+
+    def _expire(self, flight: Flight) -> None:
+        detail = f"no worker for {flight.route.label} in {self._patience:g} s"
+        self._fail(flight, problem(NO_WORKER, detail))
+
+    def _say_waiting(self, flight: Flight) -> None:
+        if not flight.told_waiting:
+            flight.told_waiting = True
+            flight.owner.waiting(flight)
+
+    def _again(self, flight: Flight, state: State) -> None:
+        """Send it once more, in the same attempt, unless something happened meanwhile."""
+        if flight.delivery.state is state and flight.name in self._flights and self._bus.connected:
+            flight.delivery.send(self._loop.time())
+            self._send(flight)
+
+    def _direct(self, connection: str, reply: str, data: bytes) -> None:
+        if not data or data[0] != Answer.DIRECT:
+            raise Malformed(f"a connection is told {data[:1]!r}")
+        topic, sender, data_type, body = envelope.decode_direct(data)
+        there = self._peers.deliver_direct(connection, topic, sender, data_type, body)
+        if reply:
+            self._bus.publish(reply, b"1" if there else b"0")
+
+    # Time, beats and NATS
+
+    async def tick(self) -> None:
+        """Look after what is overdue, until cancelled."""
+        while True:
+            await asyncio.sleep(TICK)
+            now = self._loop.time()
+            for flight in list(self._flights.values()):
+                if flight.delivery.state is State.HELD:
+                    self._look_at_held(flight, now)
+                elif now >= flight.delivery.due and self._bus.connected:
+                    self._overdue(flight)
+
+    def _look_at_held(self, flight: Flight, now: float) -> None:
+        """NATS is away. A message waits for it; an open has a client that waits for its head."""
+        if now - flight.born > SAY_WAITING_AFTER:
+            self._say_waiting(flight)
+        if flight.work.kind is envelope.Kind.OPEN and now - flight.born > self._patience:
+            self._expire(flight)
+
+    def _overdue(self, flight: Flight) -> None:
+        state = flight.delivery.state
+        if state is State.WAITING:
+            self._again(flight, state)
+        elif state in (State.SENT, State.TAKEN):
+            self._lost(flight)
+
+    def _lost(self, flight: Flight) -> None:
+        """No `taken` in time, or its worker is gone: the next attempt, if there is to be one."""
+        delivery = flight.delivery
+        if delivery.cancelled:
+            self._fail(flight, problem(CANCELLED, "cancelled"))
+            return
+        if delivery.state is State.TAKEN and not flight.owner.worker_lost(flight):
+            self._fail(flight, problem(NO_WORKER, "the worker that ran this was lost"))
+            return
+        delivery.lost(self._loop.time())
+        if delivery.deadly:
+            detail = f"{delivery.losses} workers were lost with this in hand; it is given up"
+            log.error("%s: %s", flight.route.label, detail, extra={"run": flight.run_id})
+            self._fail(flight, problem(500, detail))
+            return
+        flight.items = 0
+        flight.uncredited = 0
+        self._send(flight)
+
+    def beat(self, beat: Beat) -> None:
+        """A worker lives, and has this in its hands; with empty hands and leaving, it is gone."""
+        now = self._loop.time()
+        for key in beat.hands:
+            connection, _, rest = key.partition(".")
+            number, _, attempt = rest.partition(".")
+            with contextlib.suppress(ValueError):
+                flight = self._flights.get((connection, int(number)))
+                if flight is not None and str(flight.delivery.attempt) == attempt:
+                    flight.delivery.beat(now)
+        if beat.leaving and not beat.hands:
+            self.worker_gone(beat.worker)
+
+    def worker_gone(self, worker: str) -> None:
+        """What it had goes to another at once."""
+        for flight in list(self._flights.values()):
+            if flight.delivery.state is State.TAKEN and flight.delivery.worker == worker:
+                self._lost(flight)
+
+    def _nats_went(self) -> None:
+        for flight in self._flights.values():
+            flight.delivery.cut()
+
+    def _nats_came(self) -> None:
+        now = self._loop.time()
+        for flight in list(self._flights.values()):
+            if flight.delivery.state is State.HELD:
+                flight.delivery.send(now)
+                self._send(flight)
+            else:
+                flight.delivery.back(now)

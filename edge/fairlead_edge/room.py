@@ -1,0 +1,220 @@
+"""A room on one edge: who is in it, and each message encoded once for all of them.
+
+Pure: members are anything with the methods below, and bytes go out through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+import orjson
+from websockets.frames import Frame, Opcode
+
+from fairlead.protocol import cursor, frames
+from fairlead.protocol.cursor import Position
+from fairlead.protocol.envelope import DataType
+
+
+class RoomMessage(NamedTuple):
+    """A room's message as all its members share it.
+
+    Attributes:
+        id: its cursor, or None in a room without history.
+        sender: connection id, or "" for a publisher from outside.
+        exclude: connection id that does not get it, or "".
+        trace: traceparent of its delivery, or "" if it is not sampled.
+    """
+
+    type: DataType
+    data: bytes
+    id: str | None = None
+    sender: str = ""
+    exclude: str = ""
+    trace: str = ""
+
+
+class Member(Protocol):
+    """A connection that is in a room."""
+
+    id: str
+
+    @property
+    def dialect(self) -> str:
+        """Which encoding it wants: one of DIALECTS."""
+        ...
+
+    def room_bytes(self, data: bytes) -> bool:
+        """Take some messages' bytes, encoded in its dialect. Returns whether it is slow."""
+        ...
+
+
+RAW, V1, SSE_JSON, SSE_TEXT = "raw", "v1", "sse json", "sse text"
+DIALECTS = (RAW, V1, SSE_JSON, SSE_TEXT)
+
+
+def data_type(declared: str, data: bytes) -> DataType:
+    """How a room's bytes are to be read.
+
+    Whoever may publish may be wrong: what is declared text or JSON but is not falls back
+    to text if it is valid UTF-8, else to binary, so that no frame is ever invalid.
+
+    Args:
+        declared: the header `Fl-Type`, or "".
+    """
+    if declared == "b":
+        return DataType.BINARY
+    if declared == "j":
+        try:
+            orjson.loads(data)
+            return DataType.JSON
+        except orjson.JSONDecodeError:
+            pass
+    try:
+        data.decode()
+        return DataType.TEXT
+    except UnicodeDecodeError:
+        return DataType.BINARY
+
+
+def websocket_frame(text: bool, data: bytes) -> bytes:
+    """An unmasked frame, as a server sends it (RFC 6455, 5.2)."""
+    opcode = Opcode.TEXT if text else Opcode.BINARY
+    return Frame(opcode, data).serialize(mask=False)
+
+
+def encode(message: RoomMessage, dialect: str) -> bytes:
+    """The bytes that members of a dialect get."""
+    if dialect == RAW:
+        return websocket_frame(message.type is not DataType.BINARY, message.data)
+    if dialect == V1:
+        body = frames.message(
+            message.type, message.data, id=message.id, sender=message.sender, trace=message.trace
+        )
+        return websocket_frame(True, body)
+    return sse_item(message.type, message.data, text=dialect == SSE_TEXT, id=message.id)
+
+
+def sse_item(
+    kind: DataType, data: bytes, *, text: bool, id: str | None = None, event: str = ""
+) -> bytes:
+    """One server-sent event (WHATWG HTML, 9.2.5).
+
+    Args:
+        text: the route's format is "text": a str goes out as it is, line by line.
+        event: its type; "" is `message`, or `base64` for bytes.
+    """
+    value, is_base64 = frames.json_value(kind, data)
+    if is_base64:
+        event, value = event or "base64", value[1:-1]
+    elif text and kind is DataType.TEXT:
+        lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        value = b"\ndata: ".join(lines)
+    parts = []
+    if event:
+        parts.append(b"event: %b\n" % event.encode())
+    if id is not None:
+        parts.append(b"id: %b\n" % id.encode())
+    parts.append(b"data: %b\n\n" % value)
+    return b"".join(parts)
+
+
+def milliseconds(timestamp: str) -> int:
+    """`Nats-Time-Stamp` (RFC 3339) as ms since the epoch."""
+    return int(datetime.fromisoformat(timestamp).timestamp() * 1000)
+
+
+class Room:
+    """One room on this edge.
+
+    Attributes:
+        subject: its NATS subject; the owner of its cursors.
+        topic, channel: what `subject` was made of; `template` is what the topic is a name of.
+        position: up to where its log was seen; None without history, or before that is known.
+        members: by dialect.
+        pending: messages of this turn of the loop, not yet written.
+    """
+
+    __slots__ = ("channel", "members", "pending", "position", "subject", "template", "topic")
+
+    def __init__(self, subject: str, template: str, topic: str, channel: str) -> None:
+        self.subject = subject
+        self.template = template
+        self.topic = topic
+        self.channel = channel
+        self.position: Position | None = None
+        self.members: dict[str, dict[Member, None]] = {}
+        self.pending: list[RoomMessage] = []
+
+    @property
+    def size(self) -> int:
+        return sum(len(each) for each in self.members.values())
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of all that was seen so far."""
+        return None if self.position is None else cursor.encode(self.position, self.subject)
+
+    def join(self, member: Member) -> None:
+        """Add a member; it gets what is received from now on, so write what is pending first."""
+        assert not self.pending, "the room is flushed before a member joins"
+        self.members.setdefault(member.dialect, {})[member] = None
+
+    def leave(self, member: Member) -> None:
+        of_its_kind = self.members.get(member.dialect, {})
+        of_its_kind.pop(member, None)
+        if not of_its_kind:
+            self.members.pop(member.dialect, None)
+
+    def received(self, headers: Mapping[str, str], data: bytes, trace: str = "") -> None:
+        """Take a message of the room; it goes out with the next `flush`.
+
+        A message with `Nats-Sequence` came through the room's stream and moves the position.
+        """
+        id = None
+        if self.position is not None and "Nats-Sequence" in headers:
+            sequence = int(headers["Nats-Sequence"])
+            time = milliseconds(headers["Nats-Time-Stamp"])
+            here = Position(self.position.created, sequence, time)
+            id = cursor.encode(here, self.subject)
+            if sequence > self.position.sequence:
+                self.position = here
+        self.pending.append(
+            RoomMessage(
+                data_type(headers.get("Fl-Type", ""), data),
+                data,
+                id,
+                headers.get("Fl-From", ""),
+                headers.get("Fl-Exclude", ""),
+                trace,
+            )
+        )
+
+    def flush(self) -> tuple[int, int]:
+        """Write this turn's messages: encoded once per dialect, one write per member.
+
+        Returns:
+            (members that were written to, those of them that are slow)
+        """
+        messages, self.pending = self.pending, []
+        if not messages:
+            return 0, 0
+        excluded = {message.exclude for message in messages if message.exclude}
+        written = slow = 0
+        for dialect, members in list(self.members.items()):
+            encoded = [encode(message, dialect) for message in messages]
+            joined = b"".join(encoded)
+            for member in list(members):
+                data = joined
+                if excluded and member.id in excluded:
+                    data = b"".join(
+                        part
+                        for part, message in zip(encoded, messages, strict=True)
+                        if message.exclude != member.id
+                    )
+                    if not data:
+                        continue
+                written += 1
+                slow += member.room_bytes(data)
+        return written, slow

@@ -1,0 +1,148 @@
+"""An edge process: a public port for clients, an admin port, and NATS behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+
+import uvicorn
+import uvloop
+
+from fairlead import admin, logs, process, telemetry
+from fairlead.bus import Bus, BusOptions
+from fairlead.errors import Unusable
+from fairlead.protocol.subjects import Subjects
+from fairlead.publisher import Publisher
+from fairlead.readiness import Readiness
+from fairlead_edge.app import EdgeApp
+from fairlead_edge.drain import drain
+from fairlead_edge.host import Host
+from fairlead_edge.settings import EdgeSettings
+from fairlead_edge.ws import CLOSE_WITHIN, PING_EVERY, PONG_WITHIN, EdgeWebSocketProtocol
+
+log = logging.getLogger("fairlead.edge")
+
+
+def run(settings: EdgeSettings) -> int:
+    """Serve clients until SIGTERM or SIGINT.
+
+    Returns:
+        0 stopped as asked, 1 failed at start.
+    """
+    logs.configure(settings.dev, "edge")
+    try:
+        uvloop.run(_serve(settings))
+    except (Unusable, OSError) as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+class PublicServer(uvicorn.Server):
+    """The public port. Signals are the process' business: uvicorn would close every
+    WebSocket within 0.1 s of the first one, before anything could be drained."""
+
+    def __init__(self, app: EdgeApp, listener: socket.socket) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app.asgi,
+                ws=EdgeWebSocketProtocol,
+                http="httptools",
+                loop="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ws_ping_interval=PING_EVERY,
+                ws_ping_timeout=PONG_WITHIN,
+                ws_per_message_deflate=False,  # 50 KB a connection
+                timeout_graceful_shutdown=int(CLOSE_WITHIN),  # until the peers have closed, too
+                backlog=4096,
+            )
+        )
+        self._listener = listener
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        serving = asyncio.ensure_future(self._serve([self._listener]))
+        await process.unless(asyncio.shield(serving), stop)
+        self.should_exit = True
+        await serving
+
+    async def stop_listening(self) -> None:
+        """Refuse new connections; those that are there stay."""
+        for server in self.servers:
+            server.close()
+
+
+async def _serve(settings: EdgeSettings) -> None:
+    edge = secrets.token_hex(4)
+    stop, now = process.signals()
+    readiness = Readiness(settings.ready_grace)
+    listener = admin.listen(settings.host, settings.port)
+    app = EdgeApp()
+    finished = asyncio.Event()
+    async with readiness.admin(settings.admin_host, settings.admin_port) as admin_state:
+        server = PublicServer(app, listener)
+        serving = asyncio.create_task(server.run_until(finished))
+        address = listener.getsockname()
+        log.info(
+            "edge %s listens on %s:%d", edge, address[0], address[1], extra={"port": address[1]}
+        )
+        options = BusOptions(settings.servers, Subjects(settings.app), "edge", edge)
+        try:
+            connecting = asyncio.ensure_future(Bus.connect(options))
+            if not await process.unless(connecting, stop):
+                return
+            bus = connecting.result()
+            readiness.bus = bus
+            try:
+                host = Host(bus, edge, settings, telemetry.setup("edge"))
+                admin_state.publisher = Publisher(bus, lambda: host.fleet.table.topics)
+                await _relay_until(stop, now, app, host, readiness, server)
+            finally:
+                await bus.close()
+        finally:
+            finished.set()
+            await serving
+    log.info("edge %s stopped", edge)
+
+
+async def _relay_until(
+    stop: asyncio.Event, now: asyncio.Event, app: EdgeApp, host: Host, readiness: Readiness,
+    server: PublicServer,
+) -> None:  # fmt: skip
+    """Serve until told to stop, then drain until told a second time."""
+    chores: list[asyncio.Task[None]] = []
+    try:
+        if not await process.unless(asyncio.ensure_future(_started(host)), stop):
+            return
+        app.host = host
+        readiness.serving = True
+        chores = [
+            asyncio.create_task(host.fleet.watch()),
+            asyncio.create_task(host.relay.tick()),
+        ]
+        await stop.wait()
+        readiness.draining = app.draining = True
+        await server.stop_listening()
+        await process.unless(asyncio.ensure_future(drain(host, host.settings.drain_grace)), now)
+    finally:
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
+        if host.tracing is not None:
+            await asyncio.to_thread(host.tracing.shutdown)
+
+
+async def _started(host: Host) -> None:
+    """Read the routes, however long NATS takes to answer."""
+    while True:
+        try:
+            await host.bus.ready()
+            await host.fleet.start()
+            return
+        except Exception as error:  # whatever NATS says now, it may be well in a moment
+            log.warning("the routes cannot be read yet: %s", error or type(error).__name__)
+            await asyncio.sleep(1)

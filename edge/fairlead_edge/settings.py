@@ -1,0 +1,30 @@
+"""What an edge can be told."""
+
+from __future__ import annotations
+
+from fairlead.settings import Duration, NatsSettings, OptionalPort, Port
+
+
+class EdgeSettings(NatsSettings):
+    """Settings of one edge process. Times are in seconds."""
+
+    host: str = "127.0.0.1"
+    """Address that clients connect to."""
+
+    port: Port = 8000
+    """Port that clients connect to; 0 takes any that is free."""
+
+    admin_host: str = "127.0.0.1"
+    """Address of the admin port; whoever reaches it can publish."""
+
+    admin_port: OptionalPort = 8001
+    """Port of /livez, /readyz, /metrics and /publish; 0 takes any that is free, none opens none."""
+
+    drain_grace: Duration = 30.0
+    """Time to bring clients elsewhere on SIGTERM; keep it under the orchestrator's kill delay."""
+
+    worker_wait: Duration = 10.0
+    """Time a message or an open waits for a worker before it is answered with 503."""
+
+    ready_grace: Duration = 10.0
+    """Time NATS may be away before /readyz says so, so that a blip does not empty the balancer."""

@@ -1,0 +1,29 @@
+"""Everything a workflow author imports. What is not here may change without notice."""
+
+from fairlead import trigger
+from fairlead.context import SSE, WS, Event, Message, broadcast, direct, reply
+from fairlead.errors import BadDeclaration, FairleadError, NoSuchPeer, Reject
+from fairlead.trigger import History
+from fairlead.workflow import Feature, Project, Workflow, feature, project, workflow
+
+__all__ = [
+    "SSE",
+    "WS",
+    "BadDeclaration",
+    "Event",
+    "FairleadError",
+    "Feature",
+    "History",
+    "Message",
+    "NoSuchPeer",
+    "Project",
+    "Reject",
+    "Workflow",
+    "broadcast",
+    "direct",
+    "feature",
+    "project",
+    "reply",
+    "trigger",
+    "workflow",
+]

@@ -1,0 +1,153 @@
+"""The admin port: /livez, /readyz and /publish. The only module here that needs a web server.
+
+It is for operators and for programs of one's own, on loopback unless told otherwise:
+whoever reaches it can publish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fairlead.errors import BadName, NotStored
+from fairlead.protocol.problems import HEADROOM, MAX_MESSAGE, problem
+from fairlead.publisher import channel_or_default, parse_data
+from fairlead.readiness import AdminState
+
+log = logging.getLogger("fairlead.admin")
+
+
+def json_response(status: int, body: Any, media_type: str = "application/json") -> Response:
+    return Response(orjson.dumps(body), status, media_type=media_type)
+
+
+def problem_response(
+    status: int, detail: str | None = None, headers: dict[str, str] | None = None, **members: Any
+) -> Response:
+    """An RFC 9457 answer."""
+    body = orjson.dumps(problem(status, detail, **members))
+    return Response(body, status, headers, media_type="application/problem+json")
+
+
+async def read_body(request: Request, limit: int) -> bytes | None:
+    """The request's body, or None if it has more bytes than `limit`; then it is not kept."""
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit:
+        return None
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            return None
+    return bytes(body)
+
+
+def build_app(state: AdminState) -> Starlette:
+    async def livez(_: Request) -> Response:
+        return json_response(200, {"live": True})
+
+    async def readyz(_: Request) -> Response:
+        ready, body = state.readiness.report()
+        return json_response(200 if ready else 503, body)
+
+    async def publish(request: Request) -> Response:
+        return await _publish(state, request)
+
+    return Starlette(
+        routes=[
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+            Route("/publish", publish, methods=["POST"]),
+        ]
+    )
+
+
+async def _publish(state: AdminState, request: Request) -> Response:
+    if state.publisher is None:
+        return problem_response(503, "not connected to NATS yet", {"Retry-After": "1"})
+    try:
+        # JSON may write a byte of data as six.
+        raw = await read_body(request, 6 * MAX_MESSAGE + HEADROOM)
+        if raw is None:
+            return problem_response(413, f"data is at most {MAX_MESSAGE} bytes")
+        body = orjson.loads(raw)
+        if not isinstance(body, dict) or not isinstance(body.get("topic"), str):
+            raise ValueError('expected {"topic": "...", "data": ...}')
+        if "data" not in body or not isinstance(body.get("id", ""), str):
+            raise ValueError("expected data, and id as a string if there is one")
+        data_type, data = parse_data(body["data"])
+        if len(data) > MAX_MESSAGE:
+            return problem_response(413, f"data is {len(data)} bytes; at most {MAX_MESSAGE}")
+        channel = channel_or_default(body.get("channel"))
+        made = await state.publisher.publish(
+            body["topic"], channel, data_type, data, body.get("id", "")
+        )
+    except ClientDisconnect:
+        return Response(status_code=400)
+    except (ValueError, BadName) as error:
+        return problem_response(400, str(error))
+    except LookupError as error:
+        return problem_response(404, str(error.args[0]))
+    except NotStored as error:
+        return problem_response(503, str(error), {"Retry-After": "1"})
+    return json_response(200, {"cursor": made})
+
+
+class _Server(uvicorn.Server):
+    """A server without signals of its own: its process decides when to stop."""
+
+    @property
+    def port(self) -> int:
+        sockets: list[socket.socket] = list(self.servers[0].sockets)
+        return int(sockets[0].getsockname()[1])
+
+
+@asynccontextmanager
+async def serve(state: AdminState, host: str, port: int) -> AsyncIterator[int]:
+    """Keep the port open; yields its number.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    listener = listen(host, port)
+    config = uvicorn.Config(
+        build_app(state), lifespan="off", log_config=None, access_log=False, ws="none",
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    server = _Server(config)
+    serving = asyncio.create_task(server._serve([listener]))
+    try:
+        log.info(
+            "admin port %d", listener.getsockname()[1], extra={"port": listener.getsockname()[1]}
+        )
+        yield int(listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; on port 0 the system picks one.
+
+    Raises:
+        OSError: with the address in its text.
+    """
+    try:
+        return socket.create_server((host, port), backlog=2048, family=_family(host))
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,0 +1,130 @@
+"""Commands that are no process of their own: they ask, tell, and end."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from typing import Annotated, Any, cast
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fairlead import loading
+from fairlead.cli import add_command
+from fairlead.protocol.envelope import DataType
+from fairlead.protocol.manifest import History, Route
+from fairlead.settings import CannotStart, NatsSettings, Positional, Settings, WrongUse
+from fairlead.workflow import Project
+
+PATIENCE = 10.0
+"""Seconds that `publish` waits for NATS."""
+
+
+class RoutesSettings(Settings):
+    """What `routes` can be told."""
+
+    target: Annotated[str, Positional(example="examples/chat.py")]
+    """The project: module:attr or path/file.py[:attr]; attr defaults to app."""
+
+    json_: bool = False
+    """Print one line of JSON."""
+
+
+class PublishSettings(NatsSettings):
+    """What `publish` can be told."""
+
+    topic: Annotated[str, Positional(example="chat")]
+    """The topic, its parameters filled in."""
+
+    data: Annotated[str, Positional(example="hello")]
+    """What to send, as text."""
+
+    channel: str = "-"
+    """The room of the topic."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    add_command(app, "routes", RoutesSettings, routes, "List the endpoints of a project.")
+    add_command(app, "publish", PublishSettings, publish, "Send a text to a room.")
+
+
+def routes(settings: RoutesSettings) -> int:
+    """Print the endpoints; loads the project and needs no NATS."""
+    project = cast(Project, loading.load(settings.target, Project))
+    found = project.manifest().routes
+    if settings.json_:
+        sys.stdout.write(orjson.dumps([_as_json(route) for route in found]).decode() + "\n")
+        return 0
+    table = Table(box=None, pad_edge=False)
+    for heading in ("endpoint", "by", "topic", "deliver", "workflow"):
+        table.add_column(heading, overflow="fold")
+    for route in found:
+        by = "WS" if route.transport == "websocket" else " ".join(route.methods)
+        deliver = route.deliver if route.transport == "websocket" else "-"
+        table.add_row(route.endpoint, by, route.topic or "-", deliver, route.label)
+    Console().print(table)
+    return 0
+
+
+def _as_json(route: Route) -> dict[str, Any]:
+    feature, _, workflow = route.label.partition("/")
+    return {
+        "feature": feature,
+        "workflow": workflow,
+        "transport": route.transport,
+        "methods": list(route.methods) or ["GET"],
+        "endpoint": route.endpoint,
+        "topic": route.topic or None,
+        "history": _shown(route.history),
+        "deliver": route.deliver,
+    }
+
+
+def _shown(history: History | None) -> str | None:
+    return f"{history.size} for {history.age:g} s" if history else None
+
+
+def publish(settings: PublishSettings) -> int:
+    """Send to a room; the topics are those of the newest build that a worker ever wrote."""
+    try:
+        return asyncio.run(_publish(settings))
+    except TimeoutError:
+        raise CannotStart(
+            f"NATS at {settings.nats} did not answer within {PATIENCE:g} s; is it running?"
+        ) from None
+
+
+async def _publish(settings: PublishSettings) -> int:
+    from fairlead.bus import Bus, BusOptions
+    from fairlead.errors import BadName, NotStored
+    from fairlead.protocol import manifest
+    from fairlead.protocol.subjects import Subjects
+    from fairlead.publisher import Publisher
+
+    process = secrets.token_hex(4)
+    options = BusOptions(settings.servers, Subjects(settings.app), "publisher", process)
+    bus = await asyncio.wait_for(Bus.connect(options), PATIENCE)
+    try:
+        builds = await bus.manifests()
+        if not builds:
+            raise CannotStart(
+                f"app {settings.app!r} has no topics yet; start a worker first, or name another --app"
+            )
+        topics: dict[str, History | None] = {}
+        for _, raw in sorted(builds.values(), reverse=True):
+            topics = {**manifest.decode(raw).topics, **topics}
+        made = await Publisher(bus, lambda: topics).publish(
+            settings.topic, settings.channel, DataType.TEXT, settings.data.encode()
+        )
+    except (BadName, LookupError) as error:
+        raise WrongUse(str(error.args[0])) from None
+    except NotStored as error:
+        raise CannotStart(str(error)) from None
+    finally:
+        await bus.close()
+    sys.stdout.write(f"{made or 'sent'}\n")
+    return 0

@@ -1,0 +1,1 @@
+"""`fairlead dev`: the whole system on one machine, under one supervisor."""

@@ -1,0 +1,31 @@
+"""What `fairlead dev` can be told."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from fairlead.settings import Duration, Port, Positional, Settings
+
+
+class DevSettings(Settings):
+    """Settings of the supervisor. Times are in seconds."""
+
+    target: Annotated[str, Positional(example="examples/chat.py")]
+    """The project to serve: module:attr or path/file.py[:attr]; attr defaults to app."""
+
+    port: Port = 8000
+    """Port that clients connect to; 0 takes any that is free, as further edges do."""
+
+    admin_port: Port = 8001
+    """Admin port of the first edge; 0 takes any that is free, as all others do."""
+
+    edges: Annotated[int, Field(ge=1, le=16)] = 1
+    """Number of edges."""
+
+    workers: Annotated[int, Field(ge=1, le=16)] = 1
+    """Number of workers."""
+
+    drain_grace: Duration = 5.0
+    """Time each edge and worker has to finish when it is stopped."""

@@ -1,0 +1,37 @@
+"""What every process of ours does alike: being told to stop, once and twice."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any
+
+
+def signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """(stop in order, stop now): set by the first and the second SIGTERM or SIGINT."""
+    stop, now = asyncio.Event(), asyncio.Event()
+
+    def told() -> None:
+        (now if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, told)
+    return stop, now
+
+
+async def unless(work: asyncio.Future[Any], event: asyncio.Event) -> bool:
+    """Wait for `work`, unless `event` is set first; then it is cancelled.
+
+    Returns:
+        Whether it ended by itself; what it raised is raised here.
+    """
+    waiting = asyncio.ensure_future(event.wait())
+    await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if work.done():
+        work.result()
+        return True
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    return False

@@ -1,0 +1,1 @@
+"""What crosses NATS and what clients see, as pure functions: no sockets, clocks or tasks."""

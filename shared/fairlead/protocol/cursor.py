@@ -1,0 +1,91 @@
+"""Cursors: a place in a room's log, or the end of a run. Opaque to clients.
+
+A cursor holds all that a resume needs on any edge and grants nothing. As bytes,
+before base64url::
+
+    version 1 | kind 1 | check 4 | …                                 network byte order
+    kind "p", position:  created 8 | sequence 8 | time 8             nanoseconds, count, ms
+    kind "e", end:       the run's id
+
+`check` is a digest of what the cursor belongs to (the room, or the endpoint of the
+run), so that a cursor taken from elsewhere is foreign and never a wrong position.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fairlead.errors import Malformed
+
+_HEAD = struct.Struct("!Bc4s")
+_POSITION = struct.Struct("!QQQ")
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """All of a room's log up to `sequence` was seen, and that was current at `time`.
+
+    Attributes:
+        created: when the stream was created, in ns since the epoch; another value is another log.
+        sequence: the stream's sequence, counted over all of its rooms.
+        time: the server's time, in ms since the epoch.
+    """
+
+    created: int
+    sequence: int
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The output of a run ended here: nothing follows, and nothing is to be run again."""
+
+    run: str
+
+
+@lru_cache(maxsize=4096)
+def _check(owner: str) -> bytes:
+    return hashlib.sha256(owner.encode()).digest()[:4]
+
+
+def encode(cursor: Position | End, owner: str) -> str:
+    """Make the text that clients see.
+
+    Args:
+        owner: what the cursor belongs to: the room's NATS subject, or the run's endpoint.
+    """
+    if isinstance(cursor, Position):
+        body = _POSITION.pack(cursor.created, cursor.sequence, cursor.time)
+        kind = b"p"
+    else:
+        body = cursor.run.encode()
+        kind = b"e"
+    raw = _HEAD.pack(_VERSION, kind, _check(owner)) + body
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decode(text: str, owner: str) -> Position | End:
+    """The inverse of `encode`.
+
+    Raises:
+        Malformed: not a cursor of ours, of another version, or of another owner.
+    """
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        version, kind, check = _HEAD.unpack_from(raw)
+        body = raw[_HEAD.size :]
+        if version != _VERSION or check != _check(owner):
+            raise Malformed("a cursor from elsewhere")
+        if kind == b"e":
+            return End(body.decode())
+        if kind == b"p" and len(body) == _POSITION.size:
+            return Position(*_POSITION.unpack(body))
+    except (binascii.Error, struct.error, UnicodeError, ValueError) as error:
+        raise Malformed(f"not a cursor: {error}") from error
+    raise Malformed("not a cursor")

@@ -1,0 +1,158 @@
+"""Every NATS subject of the system; nothing outside this module spells one.
+
+=============================================  ===========================================
+in.<feature>.<workflow>.<topic>.<channel>      edge → any one worker: messages and opens
+edge.<edge>.<connection>                       worker → the edge that holds the client
+edge.<edge>.<connection>.<message>.<attempt>   the same, as the answer to one attempt
+worker.<worker>                                edge → one worker: cancel, credit
+log.<topic>.<channel>                          anyone allowed → a room
+live.<topic>.<channel>                         a room's stream → edges, once it is stored
+beat.<worker>                                  worker → edges: I live, this is in my hands
+roll                                           edge → workers: beat now
+inbox.<role>.<id>                              replies
+=============================================  ===========================================
+
+All stand under `fl.<app>`. A topic may have several levels; feature, workflow and
+channel are one each, so a subject can be taken apart from both of its ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from fairlead.errors import BadName, Malformed
+from fairlead.protocol import names
+
+WORKERS = "workers"
+"""The queue group in which the workers of an app share the work."""
+
+CONNECTION_SEPARATOR = "-"
+"""A connection's id is `<edge>-<number on that edge>`: whoever has it can reach its edge."""
+
+
+class Answer(NamedTuple):
+    """What the end of an `edge.` subject says: whom and what a worker's bytes are for."""
+
+    connection: str
+    message: int
+    attempt: int
+
+
+class Subjects:
+    """The subjects of one app.
+
+    Args:
+        app: 1 to 64 letters, digits, '-' or '_'.
+    """
+
+    def __init__(self, app: str) -> None:
+        if not names.is_token(app):
+            raise BadName(
+                f"app {app!r} is not an app's name; expected 1 to 64 letters, digits, '-' or '_'"
+            )
+        self.app = app
+        self.root = f"fl.{app}"
+        self._log = f"{self.root}.log."
+        self._live = f"{self.root}.live."
+
+    # Work and its answers
+
+    def inbound(self, feature: str, workflow: str, topic: str, channel: str) -> str:
+        """Where an edge sends a message or an open; "-" for no topic, no channel."""
+        return f"{self.root}.in.{feature}.{workflow}.{topic}.{channel}"
+
+    def inbound_all(self, feature: str, workflow: str) -> str:
+        """What a worker subscribes to for one workflow, in the queue group WORKERS."""
+        return f"{self.root}.in.{feature}.{workflow}.>"
+
+    def room_of_inbound(self, subject: str) -> tuple[str, str]:
+        """(topic, channel) of a subject made by `inbound`."""
+        tokens = subject.split(".")
+        if len(tokens) < 7:
+            raise Malformed(f"{subject!r} is no subject of a message")
+        return ".".join(tokens[5:-1]), tokens[-1]
+
+    def connection(self, connection: str) -> str:
+        """Where a connection is reached, by its id.
+
+        Raises:
+            BadName: it is not a connection's id.
+        """
+        edge, separator, _ = connection.partition(CONNECTION_SEPARATOR)
+        if not separator or not names.is_token(connection):
+            raise BadName(f"{connection[:80]!r} is no connection id")
+        return f"{self.root}.edge.{edge}.{connection}"
+
+    def answer(self, edge: str, connection: str, message: int, attempt: int) -> str:
+        """Where the answers to one attempt at one message go."""
+        return f"{self.root}.edge.{edge}.{connection}.{message}.{attempt}"
+
+    def edge_all(self, edge: str) -> str:
+        """The one subscription of an edge for all that workers say to its connections."""
+        return f"{self.root}.edge.{edge}.>"
+
+    def worker(self, worker: str) -> str:
+        return f"{self.root}.worker.{worker}"
+
+    def beat(self, worker: str) -> str:
+        return f"{self.root}.beat.{worker}"
+
+    @property
+    def beats(self) -> str:
+        return f"{self.root}.beat.*"
+
+    @property
+    def roll(self) -> str:
+        return f"{self.root}.roll"
+
+    def inbox(self, role: str, process: str) -> str:
+        """A prefix of its own for each role, so that permissions can tell them apart."""
+        return f"{self.root}.inbox.{role}.{process}"
+
+    # Rooms
+
+    def log(self, topic: str, channel: str) -> str:
+        """Where a room is published to."""
+        return f"{self._log}{topic}.{channel}"
+
+    def live(self, topic: str, channel: str) -> str:
+        """Where edges hear of a room's messages once they are stored."""
+        return f"{self._live}{topic}.{channel}"
+
+    @property
+    def republish(self) -> tuple[str, str]:
+        """(source, destination) of the RePublish of each stream."""
+        return f"{self._log}>", f"{self._live}>"
+
+    def stream_subject(self, levels: tuple[str, ...]) -> str:
+        """All rooms of a topic template."""
+        wild = ("*" if level.startswith("{") else level for level in levels)
+        return f"{self._log}{'.'.join(wild)}.*"
+
+    def stream(self, topic: str) -> str:
+        """The stream that keeps a topic template's rooms; the digest keeps `a.b` and `a-b` apart."""
+        digest = hashlib.sha256(f"{self.app}\n{topic}".encode()).hexdigest()[:8]
+        readable = "".join("-" if c == "." else c for c in topic if c not in "{}")
+        return f"FL_{self.app}_{readable}_{digest}"
+
+    @property
+    def manifests(self) -> str:
+        """The key-value bucket of the manifests."""
+        return f"FL_{self.app}_manifests"
+
+
+def parse_answer(subject: str) -> Answer | str:
+    """What follows `fl.<app>.edge.<edge>.`: the answer to an attempt, or just a connection.
+
+    Raises:
+        Malformed: it is neither.
+    """
+    tokens = subject.split(".")
+    if len(tokens) == 5:
+        return tokens[4]
+    try:
+        _, _, _, _, connection, message, attempt = tokens
+        return Answer(connection, int(message), int(attempt))
+    except ValueError:
+        raise Malformed(f"{subject!r} is no subject of an answer") from None

@@ -1,0 +1,93 @@
+"""Publishing to a room from outside a run: `POST /publish` and `fairlead publish`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+
+from fairlead.bus import Bus
+from fairlead.errors import BadName
+from fairlead.protocol import cursor, names
+from fairlead.protocol.envelope import DataType
+from fairlead.protocol.manifest import History
+
+Topics = Callable[[], Mapping[str, History | None]]
+
+
+def template_of(topic: str, templates: Mapping[str, History | None]) -> str | None:
+    """The declared topic that `topic` is a name of, or None."""
+    levels = tuple(topic.split("."))
+    if not all(names.is_token(level) for level in levels):
+        return None
+    for template in templates:
+        if names.overlap(names.topic_template(template), levels):
+            return template
+    return None
+
+
+class Publisher:
+    """Publishes to the rooms of an app.
+
+    Args:
+        topics: the declared topics and their history, as they are now.
+    """
+
+    def __init__(self, bus: Bus, topics: Topics) -> None:
+        self._bus = bus
+        self._topics = topics
+
+    async def publish(
+        self, topic: str, channel: str, data_type: DataType, data: bytes, id: str = ""
+    ) -> str | None:
+        """Publish; return the message's cursor, or None for a room without history.
+
+        Args:
+            id: publishing again with the same id within 2 minutes stores nothing new.
+
+        Raises:
+            BadName: the channel is no channel name.
+            LookupError: no such topic is declared.
+            NotStored: the room's stream did not acknowledge it.
+        """
+        names.channel(channel)
+        template = template_of(topic, self._topics())
+        if template is None:
+            known = ", ".join(sorted(self._topics())) or "none"
+            raise LookupError(f"topic {topic[:80]!r} is not declared; declared: {known}")
+        subject = self._bus.subjects.log(topic, channel)
+        headers = {"Fl-Type": str(data_type)}
+        if self._topics()[template] is None:
+            await self._bus.ready()
+            self._bus.publish(subject, data, headers=headers)
+            await self._bus.round_trip()
+            return None
+        headers["Nats-Msg-Id"] = _message_id(subject, id)
+        stored = await self._bus.store(subject, data, headers)
+        state = await self._bus.stream_state(template)
+        position = cursor.Position(state.created, stored.sequence, state.time)
+        return cursor.encode(position, subject)
+
+
+def _message_id(subject: str, id: str) -> str:
+    # Per room, since a stream holds many; and apart from those of runs.
+    return f"{subject} {id}" if id else secrets.token_urlsafe(12)
+
+
+def parse_data(value: object) -> tuple[DataType, bytes]:
+    """A string is text, anything else is JSON."""
+    from fairlead import values
+
+    return values.encode(value)
+
+
+def channel_or_default(value: object) -> str:
+    """The channel of a request's body.
+
+    Raises:
+        BadName: it is no string, or no channel name.
+    """
+    if value is None:
+        return names.DEFAULT_CHANNEL
+    if not isinstance(value, str):
+        raise BadName(f"channel must be a string, not {type(value).__name__}")
+    return names.channel(value)

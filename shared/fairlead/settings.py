@@ -1,0 +1,179 @@
+"""What a process can be told: each option is one field here, and nowhere else.
+
+A field is read from the command line (`--worker-wait 5s`), else from the environment
+(`FAIRLEAD_WORKER_WAIT=5s`), else it has its default. The flags and their help are made
+from the fields (`fairlead.cli`), so a new option is a new field with a sentence under it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fairlead.protocol import durations, names
+
+S = TypeVar("S", bound="Settings")
+
+PREFIX = "FAIRLEAD_"
+
+# Names with our prefix that no process reads.
+RESERVED = frozenset({"FAIRLEAD_TESTS_SLOWER"})
+
+
+class WrongUse(Exception):
+    """Told to do what cannot be done; the command ends with one line and exit code 2."""
+
+
+class CannotStart(Exception):
+    """Asked rightly, but the surroundings do not allow it; one line and exit code 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Positional:
+    """Marks a field that is an argument of its command, not a flag."""
+
+    example: str
+
+
+def _duration(value: object) -> object:
+    return durations.seconds(value) if isinstance(value, (str, int, float)) else value
+
+
+def _port_or_none(value: object) -> object:
+    closed = isinstance(value, str) and value.strip().lower() in {"none", "off"}
+    return None if closed else value
+
+
+Duration = Annotated[float, BeforeValidator(_duration), Field(json_schema_extra={"hint": "TIME"})]
+"""Seconds; written as "250ms", "60s", "5m", "2h" or a number of seconds."""
+
+Port = Annotated[int, Field(ge=0, le=65535, json_schema_extra={"hint": "PORT"})]
+"""A TCP port; 0 takes any that is free."""
+
+OptionalPort = Annotated[
+    Port | None,
+    BeforeValidator(_port_or_none),
+    Field(json_schema_extra={"hint": "PORT|none"}),
+]
+"""A TCP port; 0 takes any that is free, None (written "none" or "off") opens no port."""
+
+
+class Settings(BaseSettings):
+    """Base of the settings of every command. Times are in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        # `FAIRLEAD_APP=` in a compose file or a shell means "not set".
+        env_ignore_empty=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class NatsSettings(Settings):
+    """What every process that speaks to NATS is told."""
+
+    nats: Annotated[str, Field(json_schema_extra={"hint": "URL,..."})] = "nats://127.0.0.1:4222"
+    """NATS servers to connect to, separated by commas."""
+
+    app: str = "default"
+    """Name of the app; apps that share a NATS do not see each other."""
+
+    dev: bool = False
+    """Write readable logs, and tell clients what an exception says."""
+
+    @field_validator("nats")
+    @classmethod
+    def _names_a_server(cls, value: str) -> str:
+        if not _split(value):
+            raise ValueError(f"found {value!r}; name a server, for example nats://127.0.0.1:4222")
+        return value
+
+    @field_validator("app")
+    @classmethod
+    def _is_a_token(cls, value: str) -> str:
+        # It becomes a token of every NATS subject.
+        if not names.is_token(value):
+            raise ValueError(f"found {value!r}; expected 1 to 64 letters, digits, '-' or '_'")
+        return value
+
+    @property
+    def servers(self) -> list[str]:
+        """The NATS URLs one by one, at least one."""
+        return _split(self.nats)
+
+
+def _split(urls: str) -> list[str]:
+    return [url for part in urls.split(",") if (url := part.strip())]
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field: `worker_wait` is FAIRLEAD_WORKER_WAIT."""
+    return PREFIX + field.upper()
+
+
+def flag(field: str) -> str:
+    """The flag of a field: `worker_wait` is `--worker-wait`, `json_` is `--json`."""
+    return "--" + field.rstrip("_").replace("_", "-")
+
+
+def check_environment(environ: Mapping[str, str], known: Iterable[type[Settings]]) -> None:
+    """Refuse variables with our prefix that no command reads, for they are misspelled.
+
+    Args:
+        known: the settings of all commands; one environment may serve several processes,
+            so a variable of another command is not a mistake.
+
+    Raises:
+        WrongUse: names the variable and the nearest right one.
+    """
+    read = RESERVED.union(variable(field) for each in known for field in each.model_fields)
+    for name in sorted(environ):
+        # pydantic-settings reads names in either case.
+        if not name.upper().startswith(PREFIX) or name.upper() in read:
+            continue
+        near = difflib.get_close_matches(name.upper(), sorted(read), n=1)
+        advice = f"did you mean {near[0]}?" if near else "unset it, or see the --help of a command"
+        raise WrongUse(f"{name} names no setting; {advice}")
+
+
+def load(kind: type[S], given: Mapping[str, object]) -> S:
+    """Make settings from the flags that were given, the environment and the defaults.
+
+    Raises:
+        WrongUse: the first value that does not fit, by the name it was given under.
+    """
+    try:
+        return kind(**given)
+    except ValidationError as exc:
+        raise WrongUse(_complaint(kind, exc.errors()[0], given)) from None
+
+
+def _complaint(kind: type[Settings], error: ErrorDetails, given: Mapping[str, object]) -> str:
+    field = str(error["loc"][0])
+    argument = positional(kind, field)
+    on_command_line = field.upper() if argument else flag(field)
+    if error["type"] == "missing":
+        example = f", for example {argument.example}" if argument else ""
+        return (
+            f"{on_command_line} is missing; give it on the command line "
+            f"or as {variable(field)}{example}"
+        )
+    name = on_command_line if field in given else variable(field)
+    own_words = error.get("ctx", {}).get("error")
+    if error["type"] == "value_error":
+        return f"{name}: {own_words}"
+    expected = error["msg"][0].lower() + error["msg"][1:]
+    return f"{name}: found {error['input']!r}, but {expected}"
+
+
+def positional(kind: type[Settings], field: str) -> Positional | None:
+    """The mark of a field that is an argument, or None where it is a flag."""
+    marks = (m for m in kind.model_fields[field].metadata if isinstance(m, Positional))
+    return next(marks, None)

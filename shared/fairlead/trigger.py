@@ -1,0 +1,182 @@
+"""Triggers: what starts a workflow. `from fairlead import trigger`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fairlead.errors import BadDeclaration, BadName
+from fairlead.protocol import durations, names
+from fairlead.protocol.manifest import History as Kept
+
+Deliver = Literal["sender", "topic", "others"]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a topic's rooms keep for those who come back.
+
+    Attributes:
+        size: messages per room.
+        age: "60s", "5m", "2h" or seconds; at least one second.
+    """
+
+    size: int = 1000
+    age: str | float = "5m"
+
+    def checked(self) -> Kept:
+        """The same in plain numbers.
+
+        Raises:
+            BadDeclaration: a number out of its range.
+        """
+        age = _seconds("age", self.age)
+        if self.size < 1 or age < 1:
+            raise BadDeclaration(
+                f"History(size={self.size}, age={self.age!r}): size must be 1 or more, "
+                "age a second or more; history=None keeps nothing"
+            )
+        return Kept(self.size, age)
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketTrigger:
+    """See `websocket`."""
+
+    topic: str
+    path: str
+    deliver: Deliver
+    window: int
+    history: Kept | None
+
+
+@dataclass(frozen=True, slots=True)
+class SSETrigger:
+    """See `sse`."""
+
+    path: str
+    methods: tuple[str, ...]
+    topic: str
+    format: Literal["json", "text"]
+    on_disconnect: Literal["cancel", "continue"]
+    on_worker_lost: Literal["error", "restart"]
+
+
+Trigger = WebSocketTrigger | SSETrigger
+
+
+def websocket(
+    topic: str,
+    path: str | None = None,
+    deliver: Deliver = "sender",
+    run: Literal["connection", "message", "topic"] | None = None,
+    window: int = 1,
+    durable: bool = False,
+    history: History | None = History(),
+    overflow: Literal["disconnect", "drop_oldest", "latest"] = "disconnect",
+    presence: bool = False,
+    policies: Sequence[Any] = (),
+) -> WebSocketTrigger:
+    """A workflow that clients reach by WebSocket; each connection is a member of a room.
+
+    Args:
+        topic: the pub/sub address, such as `chat` or `rooms.{room}`; its parameters
+            are taken from the path.
+        path: under the feature and tag; the topic with `.` → `/` by default.
+        deliver: where plain values go: to the sender, to the whole room, to the others in it.
+        run: says the scope aloud; it must agree with the signature of `execute`.
+        window: messages of one connection that are executed at a time; 1 keeps their order.
+        history: what the room keeps; None keeps nothing.
+
+    Raises:
+        BadDeclaration: a value that cannot be, or an option that is not built yet.
+    """
+    _one_of("deliver", deliver, ("sender", "topic", "others"))
+    _one_of("run", run, (None, "connection", "message", "topic"))
+    _one_of("overflow", overflow, ("disconnect", "drop_oldest", "latest"))
+    _not_built("run", run, (None, "message"))
+    _not_built("durable", durable, (False,))
+    _not_built("overflow", overflow, ("disconnect",))
+    _not_built("presence", presence, (False,))
+    _not_built("policies", tuple(policies), ((),))
+    if type(window) is not int or not 1 <= window <= 1000:
+        raise BadDeclaration(f"window={window!r}: expected a whole number from 1 to 1000")
+    if history is not None and not isinstance(history, History):
+        raise BadDeclaration(f"history={history!r}: expected History(size=…, age=…) or None")
+    try:
+        levels = names.topic_template(topic)
+        path = "/" + "/".join(levels) if path is None else path
+        segments = names.path_template(path)
+    except BadName as error:
+        raise BadDeclaration(str(error)) from None
+    _parameters_come_from_the_path(levels, segments)
+    kept = history.checked() if history is not None else None
+    return WebSocketTrigger(topic, path, deliver, window, kept)
+
+
+def sse(
+    path: str = "/",
+    method: Literal["get", "post"] | None = None,
+    topic: str | None = None,
+    format: Literal["json", "text"] = "json",
+    resume: str | float | None = None,
+    on_disconnect: Literal["cancel", "continue"] = "cancel",
+    on_worker_lost: Literal["error", "restart"] = "error",
+    policies: Sequence[Any] = (),
+) -> SSETrigger:
+    """A workflow whose output clients read as a stream of server-sent events.
+
+    Args:
+        path: under the feature and tag.
+        method: `get` for EventSource, `post` for fetch with a body; None serves both.
+        topic: makes the client a read-only member of a room, too; `execute` may be left out.
+        format: `text` sends a `str` as it is, split into `data:` lines.
+        on_disconnect: whether the run ends when its client goes.
+        on_worker_lost: whether a run whose worker died ends with an error or starts again.
+
+    Raises:
+        BadDeclaration: a value that cannot be, or an option that is not built yet.
+    """
+    _one_of("method", method, (None, "get", "post"))
+    _one_of("format", format, ("json", "text"))
+    _one_of("on_disconnect", on_disconnect, ("cancel", "continue"))
+    _one_of("on_worker_lost", on_worker_lost, ("error", "restart"))
+    _not_built("resume", resume, (None,))
+    _not_built("policies", tuple(policies), ((),))
+    try:
+        segments = names.path_template(path)
+        levels = names.topic_template(topic) if topic is not None else ()
+    except BadName as error:
+        raise BadDeclaration(str(error)) from None
+    _parameters_come_from_the_path(levels, segments)
+    methods = ("GET", "POST") if method is None else (method.upper(),)
+    return SSETrigger(path, methods, topic or "", format, on_disconnect, on_worker_lost)
+
+
+def _parameters_come_from_the_path(levels: tuple[str, ...], segments: tuple[str, ...]) -> None:
+    missing = set(names.parameters(levels)) - set(names.parameters(segments))
+    if missing:
+        raise BadDeclaration(
+            f"topic {'.'.join(levels)!r} has {{{sorted(missing)[0]}}}, which the path "
+            f"/{'/'.join(segments)} does not; a topic's parameters are taken from the path"
+        )
+
+
+def _one_of(option: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    if value not in allowed:
+        raise BadDeclaration(f"{option}={value!r}: expected one of {', '.join(map(repr, allowed))}")
+
+
+def _not_built(option: str, value: Any, built: tuple[Any, ...]) -> None:
+    if value not in built:
+        raise BadDeclaration(
+            f"{option}={value!r} is not built in this version of Fairlead; leave it at {built[0]!r}"
+        )
+
+
+def _seconds(option: str, value: str | float) -> float:
+    try:
+        return durations.seconds(value)
+    except ValueError as error:
+        raise BadDeclaration(f"{option}: {error}") from None

@@ -1,0 +1,45 @@
+"""How what `execute` returns or yields becomes bytes: one rule for both transports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+
+from fairlead.protocol.envelope import DataType
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} is not JSON serializable")
+
+
+def encode(value: Any) -> tuple[DataType, bytes]:
+    """`str` is text, `bytes` is binary, anything else is JSON.
+
+    Raises:
+        TypeError: JSON has no form for it (orjson's rules; pydantic models and
+            dataclasses have one).
+    """
+    if isinstance(value, str):
+        return DataType.TEXT, value.encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return DataType.BINARY, bytes(value)
+    try:
+        return DataType.JSON, orjson.dumps(value, default=_default)
+    except orjson.JSONEncodeError as error:
+        raise TypeError(
+            f"a {type(value).__name__} cannot be sent: {error}; "
+            "return str, bytes, a pydantic model, a dataclass or plain JSON data"
+        ) from error
+
+
+def decode(data_type: DataType, data: bytes) -> Any:
+    """The inverse: str, bytes, or the JSON value."""
+    if data_type is DataType.TEXT:
+        return data.decode()
+    if data_type is DataType.BINARY:
+        return data
+    return orjson.loads(data)

@@ -1,0 +1,278 @@
+"""Declaring a project: what runs where. This module declares and runs nothing."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from fairlead import trigger as triggers
+from fairlead.context import SSE, WS, Message
+from fairlead.errors import BadDeclaration, BadName
+from fairlead.protocol import names
+from fairlead.protocol.manifest import History, Manifest, Route
+from fairlead.trigger import SSETrigger, Trigger, WebSocketTrigger
+
+Execute = Callable[..., Any]
+F = TypeVar("F", bound=Execute)
+
+_MARK = "__fairlead_workflows__"
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A name, a tag, a trigger and a function: the unit that is routed, traced and measured.
+
+    Calling it decorates a function, which stays callable as it was.
+    """
+
+    name: str
+    tag: str
+    trigger: Trigger
+    execute: Execute | None = None
+    arguments: tuple[tuple[str, Literal["ctx", "message"]], ...] = ()
+
+    def __call__(self, execute: F) -> F:
+        marked = [*getattr(execute, _MARK, ()), _declared(self, execute)]
+        try:
+            setattr(execute, _MARK, marked)
+        except AttributeError:
+            raise BadDeclaration(
+                f"workflow {self.name!r}: a {type(execute).__name__} cannot be decorated; "
+                "pass it as workflow(…, execute=fn)"
+            ) from None
+        return execute
+
+
+def workflow(name: str, *, tag: str, trigger: Trigger, execute: Execute | None = None) -> Workflow:
+    """Declare a workflow: `@workflow(…)` above a function, or with `execute=fn` as a call.
+
+    Args:
+        name: unique in its feature.
+        tag: second segment of the endpoint.
+
+    Raises:
+        BadDeclaration: a name that may not be, or a function that this trigger cannot call.
+    """
+    try:
+        names.name("workflow", name)
+        names.name("tag", tag)
+    except BadName as error:
+        raise BadDeclaration(str(error)) from None
+    if not isinstance(trigger, WebSocketTrigger | SSETrigger):
+        raise BadDeclaration(
+            f"workflow {name!r}: trigger={trigger!r}; expected trigger.websocket(…) or trigger.sse(…)"
+        )
+    declared = Workflow(name, tag, trigger)
+    return declared if execute is None else _declared(declared, execute)
+
+
+def _declared(bare: Workflow, execute: Execute) -> Workflow:
+    arguments = _arguments(bare, execute)
+    return Workflow(bare.name, bare.tag, bare.trigger, execute, arguments)
+
+
+def _arguments(
+    bare: Workflow, execute: Execute
+) -> tuple[tuple[str, Literal["ctx", "message"]], ...]:
+    """Which parameter gets what, by annotation."""
+    wanted = WS if isinstance(bare.trigger, WebSocketTrigger) else SSE
+    try:
+        hints = typing.get_type_hints(execute)
+    except NameError as error:
+        raise BadDeclaration(f"workflow {bare.name!r}: an annotation is unknown: {error}") from None
+    found: list[tuple[str, Literal["ctx", "message"]]] = []
+    for parameter in inspect.signature(execute).parameters.values():
+        hint = hints.get(parameter.name)
+        if hint is wanted or (hint is None and parameter.name == "ctx"):
+            found.append((parameter.name, "ctx"))
+        elif hint is Message and wanted is WS:
+            found.append((parameter.name, "message"))
+        elif parameter.default is inspect.Parameter.empty and parameter.kind not in (
+            inspect.Parameter.VAR_POSITIONAL,
+            inspect.Parameter.VAR_KEYWORD,
+        ):
+            raise BadDeclaration(
+                f"workflow {bare.name!r}: parameter {parameter.name!r} of "
+                f"{getattr(execute, '__name__', 'execute')} cannot be filled; this version of "
+                f"Fairlead fills ctx: {wanted.__name__}"
+                + (" and message: Message" if wanted is WS else "")
+            )
+    if wanted is WS and not any(role == "message" for _, role in found):
+        raise BadDeclaration(
+            f"workflow {bare.name!r}: no parameter is annotated Message, so it would run once "
+            "per connection, which is not built in this version of Fairlead; "
+            "add message: Message to run once per message"
+        )
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A named group of workflows; its name is the first segment of their endpoints."""
+
+    name: str
+    workflows: list[Workflow] = field(default_factory=list)
+
+    def websocket(self, topic: str, *, tag: str, **options: Any) -> Callable[[F], F]:
+        """`workflow` and `trigger.websocket` in one; named after the function."""
+        return self._decorator(tag, triggers.websocket(topic, **options))
+
+    def sse(self, path: str = "/", *, tag: str, **options: Any) -> Callable[[F], F]:
+        """`workflow` and `trigger.sse` in one; named after the function."""
+        return self._decorator(tag, triggers.sse(path, **options))
+
+    def _decorator(self, tag: str, trigger: Trigger) -> Callable[[F], F]:
+        def decorate(execute: F) -> F:
+            declared = workflow(execute.__name__, tag=tag, trigger=trigger, execute=execute)
+            self.workflows.append(declared)
+            return execute
+
+        return decorate
+
+
+def feature(name: str, workflows: Iterable[Workflow | Execute] = ()) -> Feature:
+    """Group workflows under a name.
+
+    Args:
+        workflows: what `workflow(…)` returned, or functions that it decorates.
+
+    Raises:
+        BadDeclaration: one of them is neither, or has no function to run.
+    """
+    try:
+        names.name("feature", name)
+    except BadName as error:
+        raise BadDeclaration(str(error)) from None
+    found: list[Workflow] = []
+    for entry in workflows:
+        marked = [entry] if isinstance(entry, Workflow) else getattr(entry, _MARK, None)
+        if not marked:
+            raise BadDeclaration(
+                f"feature {name!r}: {entry!r} is no workflow; declare it with "
+                "@workflow(name, tag=…, trigger=…)"
+            )
+        found += marked
+    return Feature(name, found)
+
+
+@dataclass(frozen=True)
+class Project:
+    """What a worker loads. Made by `project`, which checks it as a whole."""
+
+    features: tuple[Feature, ...]
+
+    def workflows(self) -> Iterable[tuple[Route, Workflow]]:
+        """Each workflow with its route, in the order of declaration."""
+        return ((_route(f, w), w) for f in self.features for w in f.workflows)
+
+    def manifest(self) -> Manifest:
+        """What edges need to know.
+
+        Raises:
+            BadDeclaration: the workflows contradict each other.
+        """
+        routes = [route for route, _ in self.workflows()]
+        _no_two_alike(routes)
+        return Manifest(tuple(routes), _topics(self))
+
+
+def project(*features: Feature) -> Project:
+    """Put features together.
+
+    Raises:
+        BadDeclaration: two workflows on one endpoint, two features of one name, a topic
+            declared with different options, two topics that can match one name.
+    """
+    for entry in features:
+        if not isinstance(entry, Feature):
+            raise BadDeclaration(f"project takes features; {entry!r} is none")
+    made = Project(features)
+    made.manifest()
+    return made
+
+
+def _route(feature: Feature, declared: Workflow) -> Route:
+    trigger = declared.trigger
+    common: dict[str, Any] = {
+        "feature": names.kebab_case(feature.name),
+        "workflow": names.kebab_case(declared.name),
+        "label": f"{feature.name}/{declared.name}",
+        "endpoint": names.endpoint(feature.name, declared.tag, trigger.path),
+        "topic": trigger.topic,
+        "executes": declared.execute is not None,
+    }
+    if isinstance(trigger, WebSocketTrigger):
+        return Route(
+            transport="websocket",
+            history=trigger.history,
+            deliver=trigger.deliver,
+            window=trigger.window,
+            **common,
+        )
+    return Route(
+        transport="sse",
+        methods=trigger.methods,
+        format=trigger.format,
+        on_disconnect=trigger.on_disconnect,
+        on_worker_lost=trigger.on_worker_lost,
+        **common,
+    )
+
+
+def _no_two_alike(routes: list[Route]) -> None:
+    """Refuse what would make one request, or one NATS subject, mean two workflows."""
+    ways: dict[tuple[str, str], Route] = {}
+    subjects: dict[tuple[str, str], Route] = {}
+    for route in routes:
+        if not route.executes and not (route.transport == "sse" and route.topic):
+            raise BadDeclaration(
+                f"workflow {route.label!r} has nothing to run: decorate a function or pass execute="
+            )
+        other = subjects.setdefault((route.feature, route.workflow), route)
+        if other is not route:
+            raise BadDeclaration(
+                f"{route.label!r} and {other.label!r} have the same name in NATS subjects "
+                f"({route.feature}.{route.workflow}); workflow names are unique in a feature"
+            )
+        # /logs/{id} and /logs/{name} are one endpoint.
+        shape = "/".join("{}" if s.startswith("{") else s for s in route.endpoint.split("/"))
+        for way in route.methods or ("websocket",):
+            other = ways.setdefault((way, shape), route)
+            if other is not route:
+                raise BadDeclaration(
+                    f"{route.label!r} and {other.label!r} are both at {way} {route.endpoint}; "
+                    "give one of them another path or tag"
+                )
+
+
+def _topics(declared: Project) -> dict[str, History | None]:
+    """Each topic's history; websocket triggers declare it, SSE triggers only read it."""
+    topics: dict[str, History | None] = {}
+    for route, flow in declared.workflows():
+        if not isinstance(flow.trigger, WebSocketTrigger):
+            continue
+        if route.topic in topics and topics[route.topic] != route.history:
+            raise BadDeclaration(
+                f"topic {route.topic!r} is declared with {_shown(topics[route.topic])} and, in "
+                f"{route.label!r}, with {_shown(route.history)}; history belongs to the topic "
+                "and must agree wherever it is declared"
+            )
+        topics[route.topic] = route.history
+    for route, flow in declared.workflows():
+        if isinstance(flow.trigger, SSETrigger) and route.topic and route.topic not in topics:
+            topics[route.topic] = History()
+    templates = {topic: names.topic_template(topic) for topic in topics}
+    for one, levels in templates.items():
+        for other, others in templates.items():
+            if one < other and names.overlap(levels, others):
+                raise BadDeclaration(
+                    f"topics {one!r} and {other!r} can match one name; tell them apart by a level"
+                )
+    return topics
+
+
+def _shown(history: History | None) -> str:
+    return f"History(size={history.size}, age={history.age:g})" if history else "history=None"

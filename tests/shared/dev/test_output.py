@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fairlead.dev import output
+from fairlead.dev.output import Listening, Output
+from fairlead.dev.routes import Route
+
+CHAT = Route(
+    workflow="Chat",
+    feature="Support",
+    transport="websocket",
+    methods=("GET",),
+    endpoint="/support/realtime/rooms/{room}",
+    topic="rooms.{room}",
+    history="1000, 5m",
+    deliver="topic",
+)
+TICKS = Route("Ticks", "Support", "sse", ("GET", "POST"), "/support/realtime/ticks")
+
+
+def written(colour: bool = False) -> tuple[Output, io.StringIO]:
+    stream = io.StringIO()
+    console = Console(
+        file=stream, width=120, force_terminal=colour, color_system="standard" if colour else None
+    )
+    return Output(console, width=6), stream
+
+
+def test_lines_begin_in_one_column() -> None:
+    out, stream = written()
+    out.line("edge", "up [not markup]")
+    out.line("worker", "x" * 200)
+    assert stream.getvalue() == f"edge   │ up [not markup]\nworker │ {'x' * 200}\n"
+
+
+def test_each_kind_has_its_colour_and_a_child_keeps_its_own() -> None:
+    out, stream = written(colour=True)
+    out.line("edge-2", "\x1b[31mred\x1b[0m")
+    assert stream.getvalue().startswith("\x1b[36medge-2 │ ")
+    assert "\x1b[31mred" in stream.getvalue()
+
+
+def test_the_table_says_what_is_where() -> None:
+    out, stream = written()
+    out.table([CHAT, TICKS], [Listening("edge", 8000, 8001)], "nats://127.0.0.1:4333")
+    lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
+    assert "endpoint serves workflow topic deliver history" in lines
+    assert (
+        "/support/realtime/rooms/{room} WebSocket Support / Chat rooms.{room} topic 1000, 5m"
+        in lines
+    )
+    assert "/support/realtime/ticks SSE GET POST Support / Ticks" in lines
+    assert "edge: http://127.0.0.1:8000, admin port 8001" in lines
+    assert "nats: nats://127.0.0.1:4333" in lines
+    assert f"{output.python()} -m websockets ws://127.0.0.1:8000/support/realtime/rooms/1" in lines
+    assert "curl -N http://127.0.0.1:8000/support/realtime/ticks" in lines
+
+
+def test_lines_to_try() -> None:
+    assert output.lines_to_try(TICKS, 1) == [
+        "curl -N http://127.0.0.1:1/support/realtime/ticks",
+        "curl -N -X POST -H 'Content-Type: application/json' -d '{}' "
+        "http://127.0.0.1:1/support/realtime/ticks",
+    ]
+
+
+def test_python_is_the_one_that_has_websockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ours = tmp_path / ".venv" / "bin"
+    ours.mkdir(parents=True)
+    (ours / "python").touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(ours / "python"))
+    assert output.python({"PATH": str(ours)}) == "python"
+    assert output.python({"PATH": "/nowhere"}) == ".venv/bin/python"
+    monkeypatch.setattr(sys, "executable", "/elsewhere/python3")
+    assert output.python({"PATH": str(ours)}) == "/elsewhere/python3"
+
+
+def test_a_reader_that_leaves_does_not_end_us() -> None:
+    """`fairlead dev | head`: rich alone would raise SystemExit in the middle of our tasks."""
+    console = output.console()
+    console.on_broken_pipe()
+    console.print("into the void")

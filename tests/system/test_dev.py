@@ -1,0 +1,194 @@
+"""`fairlead dev` as a newcomer has it: the real command, edge, worker and nats-server."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from fairlead.dev import ports
+from support.program import DEADLINE, Program, alive, children, running, wait_until_gone
+
+CHAT = Path(__file__).parents[2] / "examples" / "chat.py"
+
+TRY_WEBSOCKET = r"python\S* -m websockets (ws://127\.0\.0\.1:\d+/\S*)"
+
+
+class Dev:
+    """A running `fairlead dev`.
+
+    Attributes:
+        folder: where it runs; holds the project, chat.py.
+    """
+
+    def __init__(self, folder: Path, program: Program, port: int, admin_port: int) -> None:
+        self.folder = folder
+        self.program = program
+        self.port = port
+        self.admin_port = admin_port
+
+    def children(self, command: str) -> list[int]:
+        """The children that run `fairlead {command}` now, or the program of that name."""
+        found = [(pid, _arguments(pid)) for pid in children(self.program.process.pid)]
+        return [pid for pid, words in found if command in words or words[0].endswith(command)]
+
+    def websocket(self) -> str:
+        """The first WebSocket to try, once the table is shown."""
+        return self.program.wait_for(TRY_WEBSOCKET)[1]
+
+
+def _arguments(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+
+
+@contextmanager
+def dev(folder: Path, *arguments: str) -> Generator[Dev]:
+    port, admin_port = ports.free_port(), ports.free_port()
+    told = ["--port", str(port), "--admin-port", str(admin_port), *arguments]
+    argv = [sys.executable, "-m", "fairlead", "dev", "chat.py", *told]
+    with running(argv, folder) as program:
+        yield Dev(folder, program, port, admin_port)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the chat example in it."""
+    shutil.copy(CHAT, tmp_path / "chat.py")
+    return tmp_path
+
+
+def save(folder: Path, text: str) -> None:
+    # At once, as an editor does it.
+    (folder / "new").write_text(text)
+    (folder / "new").rename(folder / "chat.py")
+
+
+def test_the_table_names_every_endpoint_and_what_to_try(folder: Path) -> None:
+    with dev(folder, "--edges", "2", "--workers", "2") as it:
+        url = it.websocket()
+        assert url.startswith(f"ws://127.0.0.1:{it.port}/")
+        it.program.wait_for(r"endpoint +serves +workflow +topic")
+        it.program.wait_for(rf"edge-1: http://127\.0\.0\.1:{it.port}, admin port {it.admin_port}")
+        second = it.program.wait_for(r"edge-2: (http://127\.0\.0\.1:\d+)")[1]
+        # What is sent to one edge arrives at the other: the lines are ready to be used.
+        with (
+            connect(url, open_timeout=DEADLINE) as one,
+            connect(
+                url.replace(f"ws://127.0.0.1:{it.port}", second.replace("http", "ws"))
+            ) as other,
+        ):
+            one.send("hello")
+            for client in (one, other):
+                assert "hello" in str(client.recv(timeout=DEADLINE))
+
+
+def test_a_saved_file_makes_a_new_worker_and_drops_no_connection(folder: Path) -> None:
+    with dev(folder) as it, connect(it.websocket(), open_timeout=DEADLINE) as client:
+        (old,) = it.children("worker")
+        seen = len(it.program.lines)
+        save(folder, CHAT.read_text() + "\n# saved\n")
+        it.program.wait_for("the new worker serves", seen)
+        wait_until_gone([old])
+        client.send("still here")
+        assert "still here" in str(client.recv(timeout=DEADLINE))
+        # The routes are the same: no second table.
+        assert not [line for line in it.program.lines[seen:] if re.search(TRY_WEBSOCKET, line)]
+
+
+def test_a_syntax_error_leaves_the_old_worker_at_work(folder: Path) -> None:
+    with dev(folder) as it, connect(it.websocket(), open_timeout=DEADLINE) as client:
+        save(folder, "def f(:\n")
+        it.program.wait_for("SyntaxError")
+        it.program.wait_for("the new worker did not start: exit code 1; the old one goes on")
+        client.send("still here")
+        assert "still here" in str(client.recv(timeout=DEADLINE))
+
+
+@pytest.mark.parametrize("command", ["edge", "worker", "nats-server"])
+def test_a_killed_child_is_started_again_with_the_reason(folder: Path, command: str) -> None:
+    with dev(folder) as it:
+        url = it.websocket()
+        (pid,) = it.children(command)
+        seen = len(it.program.lines)
+        os.kill(pid, signal.SIGKILL)
+        it.program.wait_for(rf"\(process {pid}\) ended: SIGKILL; it starts again in 0\.5 s", seen)
+        _wait_for_chat(url)
+
+
+def _wait_for_chat(url: str) -> None:
+    """Try as a client would, again and again, until a message goes round."""
+    for _ in range(100):
+        try:
+            with connect(url, open_timeout=DEADLINE) as client:
+                client.send("hello")
+                if "hello" in str(client.recv(timeout=1)):
+                    return
+        except (OSError, TimeoutError, EOFError):
+            continue
+    raise AssertionError(f"no message goes round at {url}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_leaves_no_process_no_port_and_only_the_store(
+    folder: Path, number: signal.Signals
+) -> None:
+    with dev(folder) as it:
+        url = it.websocket()
+        pids = children(it.program.process.pid)
+        with connect(url, open_timeout=DEADLINE):
+            it.program.send(number)
+            assert it.program.ended() == 0
+        assert not [pid for pid in pids if alive(pid)]
+        assert not ports.taken(it.port)
+        assert not ports.taken(it.admin_port)
+    left = {path.name for path in (folder / ".fairlead" / "dev").iterdir()}
+    assert left == {".gitignore", "jetstream"}
+    assert not list(folder.rglob("__pycache__"))
+
+
+def test_rooms_survive_a_stop(folder: Path) -> None:
+    """The store of one run is the store of the next."""
+    for _ in range(2):
+        with dev(folder) as it, connect(it.websocket(), open_timeout=DEADLINE) as client:
+            client.send("hello")
+            assert "hello" in str(client.recv(timeout=DEADLINE))
+            it.program.send(signal.SIGINT)
+            assert it.program.ended() == 0
+
+
+def test_even_sigkill_of_the_supervisor_leaves_no_process(folder: Path) -> None:
+    with dev(folder) as it:
+        it.websocket()
+        pids = children(it.program.process.pid)
+        it.program.send(signal.SIGKILL)
+        it.program.ended()
+        wait_until_gone(pids)
+
+
+def test_a_port_in_use_is_one_line_and_exit_code_1(folder: Path) -> None:
+    with socket.create_server((ports.LOOPBACK, 0)) as taken:
+        port: int = taken.getsockname()[1]
+        argv = [sys.executable, "-m", "fairlead", "dev", "chat.py", "--port", str(port)]
+        with running([*argv, "--admin-port", "0"], folder) as program:
+            assert program.ended() == 1
+            (line,) = program.lines
+            assert line.startswith(f"fairlead: port {port} of 127.0.0.1 is in use")
+
+
+def test_a_target_that_does_not_exist_is_one_line_and_exit_code_2(folder: Path) -> None:
+    for target, told in [("nix.py", "there is no file nix.py"), ("chat.py:nix", "'nix'")]:
+        argv = [sys.executable, "-m", "fairlead", "dev", target, "--port", "0", "--admin-port", "0"]
+        with running(argv, folder) as program:
+            assert program.ended() == 2
+            (line,) = program.lines
+            assert line.startswith("fairlead: TARGET")
+            assert told in line

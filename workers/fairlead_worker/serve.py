@@ -1,0 +1,96 @@
+"""A worker process: from the user's module to a place in the queue groups, and out again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+import uvloop
+
+from fairlead import loading, logs, process, telemetry
+from fairlead.bus import Bus, BusOptions
+from fairlead.errors import BadDeclaration, Unusable
+from fairlead.protocol.subjects import Subjects
+from fairlead.publisher import Publisher
+from fairlead.readiness import Readiness
+from fairlead.workflow import Project
+from fairlead_worker.hands import Hands
+from fairlead_worker.runner import Tools
+from fairlead_worker.settings import WorkerSettings
+from fairlead_worker.watchdog import Watchdog
+
+log = logging.getLogger("fairlead.worker")
+
+THREADS = 64
+"""Threads for plain `def` functions, at most; more of them wait for one to be free."""
+
+
+def run(settings: WorkerSettings) -> int:
+    """Serve a project until SIGTERM or SIGINT.
+
+    Returns:
+        0 stopped as asked, 1 failed at start.
+    """
+    logs.configure(settings.dev, "worker")
+    project = cast(Project, loading.load(settings.target, Project))
+    try:
+        uvloop.run(_serve(settings, project))
+    except (Unusable, BadDeclaration) as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+async def _serve(settings: WorkerSettings, project: Project) -> None:
+    worker = secrets.token_hex(4)
+    stop, now = process.signals()
+    readiness = Readiness(settings.ready_grace)
+    async with readiness.admin(settings.admin_host, settings.admin_port) as admin:
+        options = BusOptions(
+            settings.servers, Subjects(settings.app), "worker", worker, settings.replicas
+        )
+        connecting = asyncio.ensure_future(Bus.connect(options))
+        if not await process.unless(connecting, stop):
+            return
+        bus = connecting.result()
+        readiness.bus = bus
+        threads = ThreadPoolExecutor(min(settings.concurrency, THREADS), "execute")
+        tracing = telemetry.setup("worker")
+        try:
+            manifest = project.manifest()
+            build = await _introduce(bus, project, settings.allow_shrink)
+            history = {topic: kept is not None for topic, kept in manifest.topics.items()}
+            tools = Tools(bus, threads, tracing, history, settings.dev)
+            hands = Hands(tools, project.workflows(), settings.concurrency, build)
+            admin.publisher = Publisher(bus, lambda: manifest.topics)
+            watchdog = Watchdog(lambda: hands.ticked, bus.cut)
+            ticking = asyncio.create_task(hands.tick())
+            watchdog.start()
+            hands.open()
+            await bus.round_trip()
+            readiness.serving = True
+            log.info("worker %s serves %d workflows", worker, len(manifest.routes))
+            await stop.wait()
+            readiness.draining = True
+            await process.unless(asyncio.ensure_future(hands.leave(settings.drain_grace)), now)
+            watchdog.stop()
+            ticking.cancel()
+        finally:
+            await bus.close()
+            threads.shutdown(wait=False, cancel_futures=True)
+            if tracing is not None:
+                await asyncio.to_thread(tracing.shutdown)
+    log.info("worker %s stopped", worker)
+
+
+async def _introduce(bus: Bus, project: Project, allow_shrink: bool) -> str:
+    """Write the build's manifest, bring the streams of its topics up to it; return its digest."""
+    manifest = project.manifest()
+    generation = await bus.put_manifest(manifest.digest, manifest.encode())
+    for topic, history in manifest.topics.items():
+        if history is not None:
+            await bus.ensure_stream(topic, history, generation, allow_shrink)
+    return manifest.digest
