@@ -207,10 +207,11 @@ class Connection:
             self._send(frames.waiting(flight.ref))
 
     def worker_lost(self, flight: Flight) -> bool:
-        if flight.items and self._session is not None and flight.ref is not None:
-            attempt = flight.delivery.attempt + 1
-            self._send(frames.restart(flight.run_id, attempt, flight.ref))
         return True
+
+    def restarted(self, flight: Flight) -> None:
+        if self._session is not None and flight.ref is not None:
+            self._send(frames.restart(flight.run_id, flight.delivery.attempt, flight.ref))
 
     def finished(self, flight: Flight, failure: dict[str, Any] | None) -> None:
         if self._flights is not None:

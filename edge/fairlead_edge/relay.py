@@ -54,6 +54,9 @@ class Owner(Protocol):
         """The worker that had it is gone. Returns whether another is to start it anew."""
         ...
 
+    def restarted(self, flight: Flight) -> None:
+        """A later attempt begins to speak: what came from earlier ones is to be forgotten."""
+
     def finished(self, flight: Flight, failure: dict[str, Any] | None) -> None:
         """Executed, or failed for good with a problem. Called exactly once."""
 
@@ -63,7 +66,8 @@ class Flight:
 
     Attributes:
         ref: the number that a `fairlead.v1` client gave it, or None.
-        items: how many items have come back.
+        items: how many items have come back in this attempt.
+        stale: whether items of an earlier attempt have gone to the client.
         hop: its `receive` span, or None if it is not sampled.
     """
 
@@ -75,6 +79,7 @@ class Flight:
         "owner",
         "ref",
         "route",
+        "stale",
         "subject",
         "told_waiting",
         "uncredited",
@@ -93,6 +98,7 @@ class Flight:
         self.hop = hop
         self.delivery = Delivery(number)
         self.items = 0
+        self.stale = False
         self.uncredited = 0
         self.told_waiting = False
         self.born = 0.0
@@ -213,6 +219,9 @@ class Relay:
     def _heard(self, flight: Flight, data: bytes) -> None:
         """One answer to the current attempt."""
         kind = data[0]
+        if flight.stale and kind != Answer.BUSY:
+            flight.stale = False
+            flight.owner.restarted(flight)
         if kind == Answer.RESULT:
             self._item(flight, *envelope.decode_item(data), None)
             self._done(flight)
@@ -343,6 +352,7 @@ class Relay:
             log.error("%s: %s", flight.route.label, detail, extra={"run": flight.run_id})
             self._fail(flight, problem(500, detail))
             return
+        flight.stale = flight.stale or flight.items > 0
         flight.items = 0
         flight.uncredited = 0
         self._send(flight)

@@ -108,8 +108,10 @@ def sse_item(
     value, is_base64 = frames.json_value(kind, data)
     if is_base64:
         event, value = event or "base64", value[1:-1]
-    elif text and kind is DataType.TEXT:
-        lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    else:
+        value = data if text and kind is DataType.TEXT else value
+        # JSON from outside may hold line breaks, too; one that stayed would end the field.
+        lines = value.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         value = b"\ndata: ".join(lines)
     parts = []
     if event:

@@ -12,16 +12,20 @@ from fairlead.protocol.frames import Cancel, ClientMessage
 from fairlead.protocol.problems import MAX_MESSAGE, Close, problem
 
 
+MAX_REASON = 123
+"""Bytes of a close frame's reason (RFC 6455, 5.5); a longer one can't be sent at all."""
+
+
 class Violation(Exception):
     """The client broke a rule that ends its connection.
 
-    Attributes: code: for the close frame; reason: likewise, at most 123 bytes (RFC 6455, 5.5).
+    Attributes: code: for the close frame; reason: likewise, cut to MAX_REASON bytes.
     """
 
     def __init__(self, code: Close, reason: str) -> None:
         super().__init__(reason)
         self.code = code
-        self.reason = reason
+        self.reason = reason.encode()[:MAX_REASON].decode(errors="ignore")
 
 
 class Session:
@@ -86,6 +90,6 @@ class Session:
         if self._malformed >= frames.MALFORMED_LIMIT:
             raise Violation(
                 Close.POLICY,
-                f"{self._malformed} malformed frames in a row; the last: {error}"[:120],
+                f"{self._malformed} malformed frames in a row; the last: {error}",
             )
         return frames.error(problem(error.status, str(error)), error.ref)

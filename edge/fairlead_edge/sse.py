@@ -128,11 +128,11 @@ class Stream:
         pass  # the head is not sent before a worker has accepted
 
     def worker_lost(self, flight: Flight) -> bool:
-        if self.route.on_worker_lost == "error":
-            return False
-        attempt = flight.delivery.attempt + 1
+        return self.route.on_worker_lost == "restart"
+
+    def restarted(self, flight: Flight) -> None:
+        attempt = flight.delivery.attempt
         self._write(named_event("restart", {"run": self.run, "attempt": attempt}), None)
-        return True
 
     def finished(self, flight: Flight, failure: dict[str, Any] | None) -> None:
         self._flight = None

@@ -32,9 +32,9 @@ class History:
             BadDeclaration: a number out of its range.
         """
         age = _seconds("age", self.age)
-        if self.size < 1 or age < 1:
+        if type(self.size) is not int or self.size < 1 or age < 1:
             raise BadDeclaration(
-                f"History(size={self.size}, age={self.age!r}): size must be 1 or more, "
+                f"History(size={self.size!r}, age={self.age!r}): size must be 1 or more, "
                 "age a second or more; history=None keeps nothing"
             )
         return Kept(self.size, age)

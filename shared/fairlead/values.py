@@ -21,10 +21,13 @@ def encode(value: Any) -> tuple[DataType, bytes]:
 
     Raises:
         TypeError: JSON has no form for it (orjson's rules; pydantic models and
-            dataclasses have one).
+            dataclasses have one), or it is a str that UTF-8 has no form for.
     """
     if isinstance(value, str):
-        return DataType.TEXT, value.encode()
+        try:
+            return DataType.TEXT, value.encode()
+        except UnicodeEncodeError as error:
+            raise TypeError(f"a str with half a surrogate pair cannot be sent: {error}") from error
     if isinstance(value, bytes | bytearray | memoryview):
         return DataType.BINARY, bytes(value)
     try:

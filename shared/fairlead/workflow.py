@@ -81,12 +81,18 @@ def _arguments(
     wanted = WS if isinstance(bare.trigger, WebSocketTrigger) else SSE
     try:
         hints = typing.get_type_hints(execute)
-    except NameError as error:
-        raise BadDeclaration(f"workflow {bare.name!r}: an annotation is unknown: {error}") from None
+    except (NameError, AttributeError, TypeError) as error:  # TypeError: no function at all
+        raise BadDeclaration(
+            f"workflow {bare.name!r}: the annotations of execute cannot be read: {error}"
+        ) from None
     found: list[tuple[str, Literal["ctx", "message"]]] = []
     for parameter in inspect.signature(execute).parameters.values():
         hint = hints.get(parameter.name)
-        if hint is wanted or (hint is None and parameter.name == "ctx"):
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            hint = None  # arguments are passed by name
+        elif hint is None and parameter.name == "ctx":
+            hint = wanted
+        if hint is wanted:
             found.append((parameter.name, "ctx"))
         elif hint is Message and wanted is WS:
             found.append((parameter.name, "message"))
@@ -183,8 +189,9 @@ def project(*features: Feature) -> Project:
     """Put features together.
 
     Raises:
-        BadDeclaration: two workflows on one endpoint, two features of one name, a topic
-            declared with different options, two topics that can match one name.
+        BadDeclaration: two workflows on one endpoint or of one name in a feature (which may
+            be spread over several entries), a topic declared with different options, two
+            topics that can match one name.
     """
     for entry in features:
         if not isinstance(entry, Feature):

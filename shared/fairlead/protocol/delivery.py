@@ -139,6 +139,7 @@ class Delivery:
     def busy(self, now: float, dice: float) -> None:
         """Args: dice: from 0 to 1, where in BUSY_RETRY the next try falls."""
         self.state = step(self.state, Happening.BUSY)
+        self.waiting_since = None  # somebody listens
         soonest, latest = BUSY_RETRY
         self.due = now + soonest + dice * (latest - soonest)
 

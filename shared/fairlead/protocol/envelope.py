@@ -148,6 +148,8 @@ def decode_context(payload: bytes) -> Context:
         return Context({}, {}, {})
     try:
         query, headers, path = orjson.loads(payload)
+        if not all(isinstance(part, dict) for part in (query, headers, path)):
+            raise TypeError("expected three objects")
         return Context(query, headers, path)
     except (orjson.JSONDecodeError, ValueError, TypeError) as error:
         raise Malformed(f"not a context: {error}") from error

@@ -7,7 +7,6 @@ message is parsed once per edge and never once per member.
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +83,7 @@ def parse(text: str | bytes) -> ClientMessage | Cancel | Refresh:
             return Refresh(frame["token"])
         case other:
             raise BadFrame(
-                f"type {str(other)[:40]!r} is unknown; expected message, cancel or refresh", ref
+                f"type {_shown(other)} is unknown; expected message, cancel or refresh", ref
             )
 
 
@@ -104,17 +103,25 @@ def _message(frame: dict[str, Any], ref: int | None) -> ClientMessage:
 
 def _data(value: Any, encoding: Any, ref: int) -> tuple[DataType, bytes]:
     if encoding is not None and encoding != "base64":
-        raise BadFrame(f"encoding {str(encoding)[:40]!r} is unknown; expected base64", ref)
+        raise BadFrame(f"encoding {_shown(encoding)} is unknown; expected base64", ref)
     if encoding == "base64":
         if not isinstance(value, str):
             raise BadFrame("data in base64 must be a string", ref)
         try:
             return DataType.BINARY, base64.b64decode(value, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # also for a letter beyond ASCII, which is no binascii.Error
             raise BadFrame(f"data is not base64: {error}", ref) from None
     if isinstance(value, str):
         return DataType.TEXT, value.encode()
-    return DataType.JSON, orjson.dumps(value)
+    try:
+        return DataType.JSON, orjson.dumps(value)
+    except orjson.JSONEncodeError as error:  # it reads 1024 levels and writes 254
+        raise BadFrame(f"data cannot be passed on: {error}", ref) from None
+
+
+def _shown(value: Any) -> str:
+    """For an error's text; a nested value only by its kind: its repr may be too deep for Python."""
+    return repr((type(value).__name__ if isinstance(value, dict | list) else str(value))[:40])
 
 
 def json_value(data_type: DataType, data: bytes) -> tuple[bytes, bool]:

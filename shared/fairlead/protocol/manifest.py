@@ -91,16 +91,20 @@ def decode(payload: bytes) -> Manifest:
             raise Malformed(f"a manifest of version {body['version']}; expected {VERSION}")
         return Manifest(
             routes=tuple(_route(route) for route in body["routes"]),
-            topics={t: h and History(**h) for t, h in body["topics"].items()},
+            topics={t: _history(h) for t, h in body["topics"].items()},
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise Malformed(f"not a manifest: {error!r}") from error
 
 
 def _route(fields: dict[str, Any]) -> Route:
-    history = fields.pop("history")
+    history = _history(fields.pop("history"))
     methods = tuple(fields.pop("methods"))
-    return Route(**fields, methods=methods, history=history and History(**history))
+    return Route(**fields, methods=methods, history=history)
+
+
+def _history(fields: dict[str, Any] | None) -> History | None:
+    return None if fields is None else History(**fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,8 @@ class Beat:
 def decode_beat(payload: bytes) -> Beat:
     try:
         worker, build, hands, leaving = orjson.loads(payload)
-        return Beat(str(worker), str(build), tuple(hands), bool(leaving))
+        if type(hands) is not list or not all(type(s) is str for s in (worker, build, *hands)):
+            raise TypeError("expected a worker, a build and a list of keys")
+        return Beat(worker, build, tuple(hands), bool(leaving))
     except (orjson.JSONDecodeError, ValueError, TypeError) as error:
         raise Malformed(f"not a beat: {error}") from error

@@ -124,7 +124,8 @@ def path_template(path: str) -> tuple[str, ...]:
     """
     if path == "/":
         return ()
-    segments = tuple(path[1:].split("/")) if path.startswith("/") else ("",)
+    absolute = isinstance(path, str) and path.startswith("/")
+    segments = tuple(path[1:].split("/")) if absolute else ("",)
     for segment in segments:
         dots = segment in (".", "..")
         if dots or not (_parameter.fullmatch(segment) or _segment.fullmatch(segment)):

@@ -80,7 +80,7 @@ class Subjects:
             BadName: it is not a connection's id.
         """
         edge, separator, _ = connection.partition(CONNECTION_SEPARATOR)
-        if not separator or not names.is_token(connection):
+        if not edge or not separator or not names.is_token(connection):
             raise BadName(f"{connection[:80]!r} is no connection id")
         return f"{self.root}.edge.{edge}.{connection}"
 

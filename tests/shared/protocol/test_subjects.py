@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairlead.errors import BadName, Malformed
+from fairlead.protocol.names import topic_template
+from fairlead.protocol.subjects import WORKERS, Answer, Subjects, parse_answer
+
+SHOP = Subjects("shop")
+
+TOKENS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
+TOPICS = st.lists(TOKENS, min_size=1, max_size=4).map(".".join)
+EDGES = st.from_regex(r"[a-z0-9]{1,32}", fullmatch=True)
+COUNTS = st.integers(min_value=0, max_value=2**63)
+
+
+@pytest.mark.parametrize(
+    ("made", "subject"),
+    [
+        (SHOP.inbound("support", "echo", "chat", "blue"), "fl.shop.in.support.echo.chat.blue"),
+        (SHOP.inbound("support", "echo", "rooms.a", "-"), "fl.shop.in.support.echo.rooms.a.-"),
+        (SHOP.inbound_all("support", "echo"), "fl.shop.in.support.echo.>"),
+        (SHOP.connection("e1-7"), "fl.shop.edge.e1.e1-7"),
+        (SHOP.answer("e1", "e1-7", 3, 2), "fl.shop.edge.e1.e1-7.3.2"),
+        (SHOP.edge_all("e1"), "fl.shop.edge.e1.>"),
+        (SHOP.worker("w1"), "fl.shop.worker.w1"),
+        (SHOP.beat("w1"), "fl.shop.beat.w1"),
+        (SHOP.beats, "fl.shop.beat.*"),
+        (SHOP.roll, "fl.shop.roll"),
+        (SHOP.inbox("edge", "e1"), "fl.shop.inbox.edge.e1"),
+        (SHOP.log("chat", "blue"), "fl.shop.log.chat.blue"),
+        (SHOP.live("rooms.a", "-"), "fl.shop.live.rooms.a.-"),
+        (SHOP.republish, ("fl.shop.log.>", "fl.shop.live.>")),
+        (SHOP.stream_subject(topic_template("rooms.{room}")), "fl.shop.log.rooms.*.*"),
+        (SHOP.stream("rooms.{room}"), "FL_shop_rooms-room_c9de86cc"),
+        (SHOP.manifests, "FL_shop_manifests"),
+        (WORKERS, "workers"),
+    ],
+)
+def test_each_subject(made: str | tuple[str, str], subject: str | tuple[str, str]) -> None:
+    """A promise to processes that run already, to permissions, and to whoever uses `nats pub`."""
+    assert made == subject
+
+
+@pytest.mark.parametrize("app", ["", "a.b", "*", ">", "a b", "x" * 65, "a\n"])
+def test_an_app_that_would_forge_a_subject_is_refused(app: str) -> None:
+    with pytest.raises(BadName, match="is not an app's name; expected 1 to 64 letters"):
+        Subjects(app)
+
+
+@given(TOKENS, TOKENS, TOPICS, TOKENS)
+def test_the_room_of_an_inbound_message_round_trip(
+    feature: str, workflow: str, topic: str, channel: str
+) -> None:
+    subject = SHOP.inbound(feature, workflow, topic, channel)
+    assert SHOP.room_of_inbound(subject) == (topic, channel)
+
+
+@pytest.mark.parametrize("subject", ["", "fl.shop.in.support.echo", "fl.shop.in.support.echo.chat"])
+def test_a_subject_that_names_no_room_is_malformed(subject: str) -> None:
+    with pytest.raises(Malformed, match="is no subject of a message"):
+        SHOP.room_of_inbound(subject)
+
+
+@given(EDGES, COUNTS, COUNTS, COUNTS)
+def test_the_answer_to_an_attempt_round_trip(
+    edge: str, number: int, message: int, attempt: int
+) -> None:
+    connection = f"{edge}-{number}"
+    subject = SHOP.answer(edge, connection, message, attempt)
+    assert parse_answer(subject) == Answer(connection, message, attempt)
+
+
+@given(EDGES, COUNTS)
+def test_a_connection_round_trip(edge: str, number: int) -> None:
+    """A connection's id holds its edge, so that whoever has the id can reach it."""
+    connection = f"{edge}-{number}"
+    subject = SHOP.connection(connection)
+    assert subject.startswith(SHOP.edge_all(edge).removesuffix(">"))
+    assert parse_answer(subject) == connection
+
+
+@pytest.mark.parametrize(
+    "text", ["", "e1", "-", "-7", "e1-7.3", "e1-*", ">-1", "e1-7\n", "e1 -7", "e-" + "7" * 63]
+)
+def test_what_is_no_connection_id_makes_no_subject(text: str) -> None:
+    """It comes from user code (`direct(to, …)`), which may have it from a client."""
+    with pytest.raises(BadName, match="is no connection id"):
+        SHOP.connection(text)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    ["", "fl.shop.edge.e1", "fl.shop.edge.e1.c.1", "fl.shop.edge.e1.c.1.x", "fl.shop.edge.e1.c.1.2.3"],
+)
+def test_a_subject_of_another_shape_is_no_answer(subject: str) -> None:
+    with pytest.raises(Malformed, match="is no subject of an answer"):
+        parse_answer(subject)
+
+
+@given(st.text())
+def test_no_text_is_anything_but_an_answer_or_malformed(text: str) -> None:
+    try:
+        parse_answer(text)
+    except Malformed:
+        pass
+
+
+def test_topics_that_read_alike_have_streams_of_their_own() -> None:
+    streams = {SHOP.stream("a.b"), SHOP.stream("a-b"), Subjects("other").stream("a.b")}
+    assert len(streams) == 3
+
+
+@given(TOPICS)
+def test_a_stream_is_named_without_what_nats_forbids_there(topic: str) -> None:
+    assert not set(SHOP.stream(topic)) & set(".*> /\\{}")
