@@ -86,7 +86,7 @@ async def callers(args: argparse.Namespace) -> None:
     )
     conversation.running = False
     deadline = now_ns() + ANSWER_WITHIN * 1e9
-    while any(caller.waiting and not caller.cut for caller in made) and now_ns() < deadline:
+    while any(caller.waiting and not caller.cut for caller in made) and now_ns() < deadline:  # noqa: ASYNC110  # an event would cost the hot path
         await asyncio.sleep(0.01)
     say(
         "end",

@@ -39,9 +39,9 @@ class Peer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         if not self._open:
-            _, end, self._buffer = self._buffer.partition(b"\r\n\r\n")
+            _, end, rest = self._buffer.partition(b"\r\n\r\n")
             if end:
-                self._open = True
+                self._open, self._buffer = True, rest
                 self._everyone.add(self)
                 self.transport.write(wire.UPGRADED)
             return
@@ -65,9 +65,13 @@ async def _burst(everyone: set[Peer], first: int, count: int) -> list[int]:
         for peer in everyone:
             peer.transport.write(data)
         await asyncio.sleep(0)
-        while any(peer.transport.get_write_buffer_size() > AHEAD for peer in everyone):
+        while _behind(everyone):  # noqa: ASYNC110  # an event for each socket would cost more
             await asyncio.sleep(0)
     return [begin] * count
+
+
+def _behind(everyone: set[Peer]) -> bool:
+    return any(peer.transport.get_write_buffer_size() > AHEAD for peer in everyone)
 
 
 async def _paced(everyone: set[Peer], first: int, count: int, rate: float) -> list[int]:

@@ -155,7 +155,7 @@ class EdgeApp:
         )
         parent = parent_of(request.headers.get("traceparent", ""))
         hop = host.receive_span(match.route, parent, len(body))
-        trace = hop.parent if hop is not None else unsampled()
+        trace = hop.parent if hop is not None else unsampled(parent)
         if resumed is not None:
             stream.say(named_event("resumed", {"recovered": False}))
         stream.start(subject, body, encode_context(_context(scope, query, match)), trace, hop)

@@ -145,9 +145,10 @@ def new_trace_id() -> str:
     return secrets.token_hex(16)
 
 
-def unsampled() -> Traceparent:
-    """A traceparent that says: an id to find it in the logs, and no spans."""
-    return Traceparent(new_trace_id(), secrets.token_hex(8), False)
+def unsampled(parent: Traceparent | None = None) -> Traceparent:
+    """A traceparent that says: an id (the client's, if it gave one) for the logs, and no spans."""
+    trace_id = parent.trace_id if parent is not None else new_trace_id()
+    return Traceparent(trace_id, secrets.token_hex(8), False)
 
 
 def setup(role: str, environ: Mapping[str, str] = os.environ) -> Tracing | None:
@@ -194,6 +195,8 @@ def _number(environ: Mapping[str, str], variable: str, default: int) -> int:
 def _wanted(environ: Mapping[str, str]) -> bool:
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
+    if environ.get("OTEL_TRACES_SAMPLER", "").lower() == "always_off":
+        return False  # unlike parentbased_always_off it asks no parent
     exporter = environ.get("OTEL_TRACES_EXPORTER", "")
     endpoint = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get(
         "OTEL_EXPORTER_OTLP_ENDPOINT"

@@ -66,6 +66,10 @@ class Process:
         self.program.send(signal.SIGTERM)
         return await asyncio.to_thread(self.program.ended)
 
+    async def ended(self) -> int:
+        """Wait until it ends by itself; its exit code."""
+        return await asyncio.to_thread(self.program.ended)
+
     async def says(self, pattern: str, after: int = 0) -> str:
         """Wait for a line of its log; the match."""
         return (await asyncio.to_thread(self.program.wait_for, pattern, after))[0]
@@ -194,6 +198,10 @@ class System:
             worker.admin_port = await _port(worker, "admin port")
             await until_ready(f"http://127.0.0.1:{worker.admin_port}/readyz")
         return worker
+
+    def start(self, *argv: str, env: Mapping[str, str] | None = None) -> Process:
+        """Start any command of `fairlead` on this app; returns at once."""
+        return Process(self._start(*argv, env=env))
 
     def _start(self, *argv: str, env: Mapping[str, str] | None) -> Program:
         told = [sys.executable, "-m", "fairlead", *argv, "--nats", self.nats.url, "--app", self.app]

@@ -426,7 +426,8 @@ async def test_in_dev_the_problem_says_what_the_exception_said(
     nats: NatsServer, tmp_path: Path
 ) -> None:
     async with system(nats, tmp_path) as app:
-        _, edge = await asyncio.gather(app.worker(env={"FAIRLEAD_DEV": "1"}), app.edge())
+        await app.worker(env={"FAIRLEAD_DEV": "1"}, ready=False)
+        edge = await app.edge()
         await edge.serves("/support/stream/value")
         async with edge.v1("/support/realtime/raises") as client:
             await client.send("before")

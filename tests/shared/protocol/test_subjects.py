@@ -34,7 +34,7 @@ COUNTS = st.integers(min_value=0, max_value=2**63)
         (SHOP.live("rooms.a", "-"), "fl.shop.live.rooms.a.-"),
         (SHOP.republish, ("fl.shop.log.>", "fl.shop.live.>")),
         (SHOP.stream_subject(topic_template("rooms.{room}")), "fl.shop.log.rooms.*.*"),
-        (SHOP.stream("rooms.{room}"), "FL_shop_rooms-room_c9de86cc"),
+        (SHOP.stream("rooms.{room}"), "FL_shop_rooms-room_39a58ac5"),
         (SHOP.manifests, "FL_shop_manifests"),
         (WORKERS, "workers"),
     ],

@@ -1,0 +1,156 @@
+"""A collector for tests: takes OTLP over HTTP from real processes, and shows their spans."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from support.system import until
+
+_KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
+
+
+@dataclass(frozen=True)
+class Span:
+    """One span as it was exported.
+
+    Attributes:
+        trace, id, parent: in hex digits; `parent` is "" for the first of a trace.
+        kind: "server", "producer", "consumer" or "internal".
+        resource: of the process; `service.name` and whatever OTEL_RESOURCE_ATTRIBUTES told it.
+        start, end: ns since the epoch.
+    """
+
+    trace: str
+    id: str
+    parent: str
+    name: str
+    kind: str
+    start: int
+    end: int
+    attributes: dict[str, Any] = field(default_factory=dict)
+    resource: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def service(self) -> str:
+        return str(self.resource["service.name"])
+
+    @property
+    def operation(self) -> str:
+        """The first word of its name: `receive`, `process`, …"""
+        return self.name.partition(" ")[0]
+
+
+class Collector:
+    """What has arrived so far, in the order of its arrival.
+
+    Attributes:
+        port: of 127.0.0.1 where it takes `POST /v1/traces`.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._lock = threading.Lock()
+        self._spans: list[Span] = []
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What tells a process to export to this collector."""
+        return {
+            "OTEL_SDK_DISABLED": "false",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.port}",
+        }
+
+    @property
+    def spans(self) -> list[Span]:
+        with self._lock:
+            return list(self._spans)
+
+    def of(self, trace: str) -> list[Span]:
+        """The spans of one trace."""
+        return [span for span in self.spans if span.trace == trace]
+
+    async def trace(self, trace: str, holds: Callable[[list[Span]], bool] | int) -> list[Span]:
+        """Wait until the spans of a trace satisfy a condition, or are as many; return them."""
+        condition = holds if callable(holds) else lambda spans: len(spans) >= holds
+        try:
+            await until(lambda: condition(self.of(trace)), f"the spans of trace {trace} are there")
+        except AssertionError as error:
+            names = [f"{span.service}: {span.name}" for span in self.of(trace)]
+            raise AssertionError(f"{error}; there are {names}") from None
+        return self.of(trace)
+
+    def take(self, body: bytes) -> None:
+        """One export."""
+        found = list(_decoded(ExportTraceServiceRequest.FromString(body)))
+        with self._lock:
+            self._spans += found
+
+
+@contextmanager
+def collector() -> Iterator[Collector]:
+    """A collector on a port of its own, until the end of the block."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            if self.path == "/v1/traces":
+                made.take(body)
+            self.send_response(200 if self.path == "/v1/traces" else 404)
+            self.send_header("Content-Type", "application/x-protobuf")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass  # a test that fails shows the spans, not the requests
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    made = Collector(server.server_address[1])
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _decoded(request: ExportTraceServiceRequest) -> Iterator[Span]:
+    for of_process in request.resource_spans:
+        resource = _attributes(of_process.resource.attributes)
+        for of_scope in of_process.scope_spans:
+            for span in of_scope.spans:
+                yield Span(
+                    span.trace_id.hex(),
+                    span.span_id.hex(),
+                    span.parent_span_id.hex(),
+                    span.name,
+                    _KINDS[span.kind],
+                    span.start_time_unix_nano,
+                    span.end_time_unix_nano,
+                    _attributes(span.attributes),
+                    resource,
+                )
+
+
+def _attributes(pairs: Sequence[KeyValue]) -> dict[str, Any]:
+    return {pair.key: _value(pair.value) for pair in pairs}
+
+
+def _value(value: AnyValue) -> Any:
+    kind = value.WhichOneof("value")
+    return None if kind is None else getattr(value, kind)
