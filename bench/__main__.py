@@ -19,6 +19,9 @@ from bench.system import nats_server
 
 RESULTS = Path("bench", "results")
 
+WIDTH = 120
+"""Columns of the table where there is no terminal."""
+
 
 def run(name: str, benchmark: Benchmark, scale: Scale, runs: int, console: Console) -> Outcome:
     """All runs of one benchmark; one that breaks is a problem of it, not the end of the suite."""
@@ -68,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(allowed)}")
     if args.runs < 1:
         parser.error("--runs: at least 1")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if profiled:
         return profile.show(names or list(allowed), QUICK if args.quick else FULL, console)
     return measure(args, console)

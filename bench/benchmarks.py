@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench import load
@@ -53,30 +55,39 @@ def fanout_burst(nats: Nats, scale: Scale, run: int) -> Sample:
 
 
 def _burst(side: load.Side, scale: Scale, acked: bool, sample: Sample) -> PhaseResult | None:
-    phases = [Phase(scale.warm_messages, acked=acked), Phase(scale.burst, acked=acked)]
+    """All bursts but the first, as one; None if not everything was delivered."""
+    bursts = [Phase(scale.burst, acked=acked)] * scale.bursts
+    phases = [Phase(scale.warm_messages, acked=acked), *bursts]
     results = load.fan_out(side, scale.members, phases, sample.problems)
-    return results[-1] if len(results) == len(phases) else None
+    if len(results) < len(phases):
+        return None
+    return functools.reduce(operator.add, results[1:])
 
 
-PACES = (50, 100)
-"""Messages a second."""
+PACES = (50, 100, 500)
+"""Messages a second. At the last one an edge can't write each message by itself any more."""
+
+PEER_PACES = PACES[:2]
+"""Those that the trivial peer, which does not coalesce, keeps up."""
 
 
 def fanout_paced(nats: Nats, scale: Scale, run: int) -> Sample:
     """A room gets messages at an even pace: how long each takes to each member."""
     sample = Sample()
     with system(nats) as it, load.room_side(it, PLAIN) as side:
-        for result in _paced(side, scale, sample):
+        for result in _paced(side, PACES, scale, sample):
             sample.values.update(_paced_figures(result, "edge"))
     with load.peer_side(PLAIN) as side:
-        for result in _paced(side, scale, sample):
+        for result in _paced(side, PEER_PACES, scale, sample):
             sample.ceilings.update(_paced_figures(result, "peer"))
     return sample
 
 
-def _paced(side: load.Side, scale: Scale, sample: Sample) -> list[PhaseResult]:
-    measured = [Phase(max(2, int(pace * scale.paced)), rate=pace) for pace in PACES]
-    phases = [Phase(scale.warm_messages, rate=PACES[-1]), *measured]
+def _paced(
+    side: load.Side, paces: Sequence[int], scale: Scale, sample: Sample
+) -> list[PhaseResult]:
+    measured = [Phase(int(min(pace, 250) * scale.paced), rate=pace) for pace in paces]
+    phases = [Phase(scale.warm_messages, rate=100), *measured]
     return load.fan_out(side, scale.members, phases, sample.problems, record=True)[1:]
 
 

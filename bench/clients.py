@@ -241,7 +241,12 @@ class Conversation:
 
 
 class Caller(RawClient):
-    """Sends a message, waits for exactly that one to come back, sends the next."""
+    """Sends a message, waits for exactly that one to come back, sends the next.
+
+    Attributes:
+        sent: messages so far.
+        waiting: whether the last one has no answer yet.
+    """
 
     _HEAD = wire.client_frame(wire.payload(0))[: -wire.SIZE]
     _ANSWER = wire.server_frame(wire.payload(0))[: -wire.SIZE]
@@ -249,19 +254,20 @@ class Caller(RawClient):
     def __init__(self, path: str, conversation: Conversation, index: int) -> None:
         super().__init__(path)
         self._conversation = conversation
-        self._number = index * 10_000_000
+        self._first = index * 10_000_000
+        self.sent = 0
         self._expected = b""
         self._rest = b""
-        self._sent = 0
+        self._sent_at = 0
         self.waiting = False
 
     def call(self) -> None:
         """Send the next message."""
-        self._number += 1
-        data = wire.payload(self._number)
+        self.sent += 1
+        data = wire.payload(self._first + self.sent)
         self._expected = self._ANSWER + data
         self.waiting = True
-        self._sent = now_ns()
+        self._sent_at = now_ns()
         self.transport.write(self._HEAD + data)
 
     def received(self, data: bytes) -> None:
@@ -281,6 +287,6 @@ class Caller(RawClient):
     def _answered(self) -> None:
         self._expected = b""
         self.waiting = False
-        self._conversation.latencies.append(now_ns() - self._sent)
+        self._conversation.latencies.append(now_ns() - self._sent_at)
         if self._conversation.running:
             self.call()

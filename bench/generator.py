@@ -90,6 +90,7 @@ async def callers(args: argparse.Namespace) -> None:
         await asyncio.sleep(0.01)
     say(
         "end",
+        sent=sum(caller.sent for caller in made),
         unanswered=sum(caller.waiting for caller in made),
         cut=sum(caller.cut for caller in made),
         wrong=conversation.wrong,

@@ -80,6 +80,16 @@ class PhaseResult:
     cpu: dict[str, float]
     latency: dict[str, float]
 
+    def __add__(self, other: PhaseResult) -> PhaseResult:
+        """Both phases as one; the latency is the worse one's."""
+        return PhaseResult(
+            Phase(self.phase.messages + other.phase.messages, self.phase.rate, self.phase.acked),
+            self.members,
+            self.seconds + other.seconds,
+            {name: seconds + other.cpu[name] for name, seconds in self.cpu.items()},
+            max(self.latency, other.latency, key=lambda each: each["p99"]),
+        )
+
     @property
     def deliveries(self) -> int:
         return self.members * self.phase.messages
@@ -120,7 +130,7 @@ def fan_out(
             ended = generator.hear("phase")
             cpu = meter.read()
             if not ended["complete"]:
-                problems.append(f"{side.path}: {ended}")
+                problems.append(f"{side.path}: {ended}, {side.processes[0].last_words[-2:]}")
                 return results
             generator.tell(sent=sent if record else [])
             latency = generator.hear("latency")
@@ -139,12 +149,14 @@ class EchoResult:
         seconds: of the window that was measured.
         cpu: seconds by process, in the window.
         latency: p50, p99 and max of a round trip in ms.
+        sent: messages in all, with those before and after the window.
     """
 
     round_trips: int
     seconds: float
     cpu: dict[str, float]
     latency: dict[str, float]
+    sent: int
 
     @property
     def rate(self) -> float:
@@ -169,10 +181,11 @@ def echo(
         meter = Meter((*side.processes, generator))
         found = generator.hear("measured")
         cpu = meter.read()
-        problems += _faults(side, generator.hear("end"))
+        ended = generator.hear("end")
+        problems += _faults(side, ended)
     if not found["round_trips"]:
         problems.append(f"{side.path}: no answer in {seconds:g} s")
-    return EchoResult(found["round_trips"], found["seconds"], cpu, found)
+    return EchoResult(found["round_trips"], found["seconds"], cpu, found, ended["sent"])
 
 
 class IdleLoad:

@@ -16,10 +16,10 @@ import uvloop
 from bench import wire
 from bench.lines import Commands, say
 
-TOGETHER = 64
+TOGETHER = 512
 """Messages of a burst in one write."""
 
-AHEAD = 64 * 1024
+AHEAD = 128 * 1024
 """Bytes that one socket may be behind before a burst waits for it."""
 
 

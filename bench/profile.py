@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,8 +22,8 @@ from bench.wire import ECHO, PLAIN
 TOP = 25
 """Functions that are shown of each process."""
 
-ROUNDS = 5
-"""Bursts in a row, so that the start of the process is a small part of it."""
+ROUNDS = 10
+"""Bursts in a row: one is too short for samples."""
 
 
 def _echo(it: System, scale: Scale, problems: list[str]) -> str:
@@ -56,6 +58,8 @@ def show(names: Sequence[str], scale: Scale, console: Console) -> int:
                 role: ["-m", "bench.sampler", str(out), "fairlead"] for role, out in outs.items()
             }
             with nats_server() as nats, system(nats, Setup(before=before)) as it:
+                for child in (it.edge, it.worker):
+                    child.process.send_signal(signal.SIGUSR1)
                 found = PROFILES[name](it, scale, problems)
             console.print(f"{name}, while being sampled: {found}", highlight=False)
             for role, out in outs.items():
@@ -78,6 +82,6 @@ def _table(title: str, counts: dict[str, dict[str, int]]) -> Table:
 
 def _short(name: str) -> str:
     """Without the machine's folders."""
-    for start in (f"{ROOT}/", "site-packages/"):
-        name = name.partition(start)[2] or name
+    for start in (sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"), ROOT):
+        name = name.removeprefix(f"{start}/")
     return name

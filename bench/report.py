@@ -95,7 +95,7 @@ def show(console: Console, on: dict[str, Any], outcomes: Sequence[Outcome]) -> N
     console.print(", ".join(f"{name} {value}" for name, value in on.items()), highlight=False)
     table = Table("benchmark", "figure")
     for heading in ("median", "min..max", "ceiling", "target"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("unit")
     table.add_column("reached")
     for each in outcomes:

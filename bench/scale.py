@@ -11,7 +11,7 @@ class Scale:
 
     Attributes:
         members: of the room in both fan-outs.
-        burst: messages of a burst.
+        burst, bursts: messages of a burst, and how many bursts are counted together.
         paced: how long each pace is kept up.
         callers: connections of echo-100.
         warm, seconds: of an echo, before the measured window and in it.
@@ -23,6 +23,7 @@ class Scale:
 
     members: int = 1000
     burst: int = 2000
+    bursts: int = 5
     warm_messages: int = 100
     paced: float = 6.0
     callers: int = 100
@@ -40,6 +41,7 @@ FULL = Scale()
 QUICK = Scale(
     members=50,
     burst=200,
+    bursts=2,
     warm_messages=10,
     paced=0.3,
     callers=20,

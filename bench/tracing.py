@@ -55,7 +55,7 @@ def _turns(
         for name in order:
             result = _turn(systems[name], scale, sample)
             rates[name].append(result.rate)
-            spans[name] = _counted(sink) / max(1, result.round_trips)
+            spans[name] = _counted(sink) / max(1, result.sent)
         order.reverse()
     return rates, spans
 

@@ -161,7 +161,7 @@ class Connection:
             self._waiting_bytes -= len(flight.work.data)
             self._flights[flight.delivery.number] = flight
             self._host.relay.submit(flight)
-        if self._waiting_bytes <= RAW_WAITING // 2 and self._session is None and not self.gone:
+        if self._protocol.read_paused and self._waiting_bytes <= RAW_WAITING // 2 and not self.gone:
             self._protocol.resume_reading()
 
     def _cancel(self, ref: int) -> None:
@@ -318,6 +318,10 @@ class Connection:
     def closed(self) -> None:
         """The client is gone, or we closed. What it sent is executed all the same."""
         self.gone = True
-        self._outgoing = None
+        outgoing, self._outgoing = self._outgoing, None
+        for data, flight in outgoing or ():
+            if flight is not None:
+                # Or its run would wait for a reader for ever, instead of being cancelled.
+                self._host.relay.credit(flight, len(data))
         self._host.hub.leave(self._settled.room, self)
         self._host.left(self)

@@ -11,15 +11,32 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from dataclasses import dataclass, field
 
-from fairlead.bus import Bus, Interest, StreamState, parse_headers
+from fairlead import roomlog
+from fairlead.bus import Bus, Interest, parse_headers
+from fairlead.errors import NotStored
 from fairlead.protocol.cursor import Position
 from fairlead.protocol.manifest import History
+from fairlead.protocol.problems import Close
+from fairlead.roomlog import StreamState
 from fairlead.telemetry import Hop, Tracing, parent_of
 from fairlead_edge.room import Member, Room
 
 log = logging.getLogger("fairlead.edge")
+
+READS = 8
+"""Rooms whose missed messages are read at a time."""
+
+HELD = 1000
+"""Live messages that may wait while those before them are read."""
+
+LAG = 0.1
+"""Seconds until a replica that lags behind is asked again."""
+
+LAG_TRIES = 50
+"""Times that it is asked before what it does not have counts as gone."""
 
 LINGER = 2.0
 """Seconds for which an empty room is listened to: those who reload come back at once."""
@@ -32,7 +49,10 @@ class _Open:
     Attributes:
         holders: members, and those who are about to be.
         asked: loop time at which its position was last asked for.
+        heard: sequence of the last message, also before the position was known.
+        heard: sequence of the last message, also before the position was known.
         ready: done when the room may be joined.
+        early: stream sequence of what was received before the position was known, or 0.
     """
 
     room: Room
@@ -41,8 +61,12 @@ class _Open:
     ready: asyncio.Task[None] | None = None
     holders: int = 0
     asked: float = 0.0
+    early: int = 0
+    heard: int = 0
     lingering: asyncio.TimerHandle | None = None
     hops: list[Hop] = field(default_factory=list)
+    # What is live while the messages before it are read; None when nothing is being read.
+    held: list[tuple[dict[str, str], bytes]] | None = None
 
 
 class Hub:
@@ -55,6 +79,9 @@ class Hub:
         self._rooms: dict[str, _Open] = {}
         self._dirty: list[_Open] = []
         self._asking: dict[str, _Question] = {}
+        self._reading = asyncio.Semaphore(READS)
+        self._chores: set[asyncio.Task[None]] = set()
+        bus.on_up.append(self._nats_came)
 
     @property
     def rooms(self) -> int:
@@ -132,10 +159,13 @@ class Hub:
             return
         state = await self._state(opened.room.template)
         opened.asked = self._loop.time()
-        here = Position(state.created, state.sequence, state.time)
+        # The answer may be older than what was heard since: that is seen, too.
+        here = Position(state.created, max(state.sequence, opened.early), state.time)
         last = opened.room.position
         if last is None or last.created != here.created or here.sequence >= last.sequence:
-            opened.room.position = here
+            # What came while the question was out may be newer than its answer.
+            newer = max(here.sequence, opened.heard)
+            opened.room.position = Position(here.created, newer, here.time)
 
     async def _state(self, template: str) -> StreamState:
         """Where a topic's stream stands; those who ask while a question is out share the next one.
@@ -153,7 +183,7 @@ class Hub:
 
     async def _ask(self, template: str, question: _Question) -> StreamState:
         try:
-            return await self._bus.stream_state(template)
+            return await roomlog.state(self._bus, template)
         finally:
             if question.next is None:
                 del self._asking[template]
@@ -169,14 +199,127 @@ class Hub:
 
     def _received(self, opened: _Open, subject: str, reply: str, data: bytes, raw: bytes) -> None:
         headers = parse_headers(raw)
+        position = opened.room.position
+        if opened.held is not None:
+            self._hold(opened, headers, data)
+            return
+        if position is not None and int(headers.get("Nats-Last-Sequence", 0)) > position.sequence:
+            opened.held = [(headers, data)]
+            self._fill(opened, int(headers["Nats-Last-Sequence"]))
+            return
+        opened.heard = int(headers.get("Nats-Sequence", 0))
+        self._take(opened, headers, data)
+
+    def _take(self, opened: _Open, headers: dict[str, str], data: bytes) -> None:
+        """Give a message to the room; it goes out at the end of this turn."""
         trace = ""
         if self._tracing is not None and (parent := parent_of(headers.get("traceparent", ""))):
             trace = self._deliver_span(opened, parent.sampled, str(parent), data)
+        if opened.history is not None and opened.room.position is None:
+            opened.early = int(headers.get("Nats-Sequence", 0))
         opened.room.received(headers, data, trace)
         if len(opened.room.pending) == 1:
             if not self._dirty:
                 self._loop.call_soon(self._flush_all)
             self._dirty.append(opened)
+
+    # What was missed: NATS was away, or dropped what this edge read too slowly
+
+    def _hold(self, opened: _Open, headers: dict[str, str], data: bytes) -> None:
+        assert opened.held is not None
+        opened.held.append((headers, data))
+        if len(opened.held) > HELD:
+            self._lost(opened)
+
+    def _fill(self, opened: _Open, target: int) -> None:
+        task = self._loop.create_task(self._read_missed(opened, target))
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+
+    async def _read_missed(self, opened: _Open, target: int) -> None:
+        """Read what lies between the room's position and `target`, then let the live ones through.
+
+        What cannot be read any more is not passed over in silence: the members are closed.
+        """
+        room = opened.room
+        tries = 0
+        while opened.held is not None and self._rooms.get(room.subject) is opened:
+            assert room.position is not None
+            try:
+                async with self._reading:
+                    missed = await roomlog.read(
+                        self._bus, room.template, room.subject, room.position.sequence
+                    )
+                    whole = await self._nothing_evicted(opened, len(missed))
+            except NotStored as error:
+                log.warning("what was missed cannot be read yet: %s", error)
+                await asyncio.sleep(LAG)
+                continue
+            if not whole:
+                break
+            if not missed or int(missed[-1][0]["Nats-Sequence"]) < target:
+                tries += 1
+                if tries > LAG_TRIES:
+                    break  # no replica will ever have it: purged
+                await asyncio.sleep(LAG)  # a replica that lags behind
+                continue
+            held, opened.held = opened.held, None
+            for headers, data in [*missed, *(held or ())]:
+                if int(headers["Nats-Sequence"]) > room.position.sequence:
+                    self._take(opened, headers, data)
+            return
+        if opened.held is not None:
+            self._lost(opened)
+
+    async def _nothing_evicted(self, opened: _Open, read: int) -> bool:
+        """Whether what was read is all that there was, by the rule for positions.
+
+        The room's first stored message is not after the position, or the room is neither
+        full nor is the position older than what it keeps.
+        """
+        room, history = opened.room, opened.history
+        assert room.position is not None and history is not None
+        first = await roomlog.read(self._bus, room.template, room.subject, 0, first=True)
+        if first and int(first[0][0]["Nats-Sequence"]) <= room.position.sequence:
+            return True
+        age = time.time() - room.position.time / 1000
+        return read < history.size and age < history.age * 0.9
+
+    def _lost(self, opened: _Open) -> None:
+        """Messages are gone for good: say so; those who come back know where they stand."""
+        opened.held = None
+        room = opened.room
+        log.error(
+            "messages of a room were lost; its members are closed", extra={"topic": room.template}
+        )
+        for members in list(room.members.values()):
+            for member in list(members):
+                member.close(Close.POSITION_LOST, "messages were lost; reconnect")
+        opened.ready = None
+        room.position = None
+
+    def _nats_came(self) -> None:
+        """Whatever was stored meanwhile was not heard: look at each room."""
+        for opened in self._rooms.values():
+            if opened.history is not None and opened.room.position is not None:
+                task = self._loop.create_task(self._look_at(opened))
+                self._chores.add(task)
+                task.add_done_callback(self._chores.discard)
+
+    async def _look_at(self, opened: _Open) -> None:
+        room = opened.room
+        while self._rooms.get(room.subject) is opened and self._bus.connected:
+            try:
+                async with self._reading:
+                    last = await roomlog.last(self._bus, room.template, room.subject)
+            except NotStored:
+                await asyncio.sleep(LAG)
+                continue
+            missed = room.position is not None and last > room.position.sequence
+            if missed and opened.held is None:
+                opened.held = []
+                self._fill(opened, last)
+            return
 
     def _deliver_span(self, opened: _Open, sampled: bool, parent: str, data: bytes) -> str:
         if not sampled or self._tracing is None:

@@ -6,7 +6,7 @@ Pure: members are anything with the methods below, and bytes go out through them
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
 import orjson
@@ -15,6 +15,7 @@ from websockets.frames import Frame, Opcode
 from fairlead.protocol import cursor, frames
 from fairlead.protocol.cursor import Position
 from fairlead.protocol.envelope import DataType
+from fairlead.protocol.problems import Close
 
 
 class RoomMessage(NamedTuple):
@@ -49,9 +50,15 @@ class Member(Protocol):
         """Take some messages' bytes, encoded in its dialect. Returns whether it is slow."""
         ...
 
+    def close(self, code: Close, reason: str) -> None:
+        """End its connection."""
+
 
 RAW, V1, SSE_JSON, SSE_TEXT = "raw", "v1", "sse json", "sse text"
 DIALECTS = (RAW, V1, SSE_JSON, SSE_TEXT)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def data_type(declared: str, data: bytes) -> DataType:
@@ -124,7 +131,7 @@ def sse_item(
 
 def milliseconds(timestamp: str) -> int:
     """`Nats-Time-Stamp` (RFC 3339) as ms since the epoch."""
-    return int(datetime.fromisoformat(timestamp).timestamp() * 1000)
+    return (datetime.fromisoformat(timestamp) - _EPOCH) // _MILLISECOND
 
 
 class Room:

@@ -11,7 +11,6 @@ from fairlead.protocol import frames
 from fairlead.protocol.frames import Cancel, ClientMessage
 from fairlead.protocol.problems import MAX_MESSAGE, Close, problem
 
-
 MAX_REASON = 123
 """Bytes of a close frame's reason (RFC 6455, 5.5); a longer one can't be sent at all."""
 

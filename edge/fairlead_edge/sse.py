@@ -227,8 +227,13 @@ class Stream:
         self._gone = True
         if self._room is not None:
             self._host.hub.leave(self._room, self)
-        if self._flight is not None and self.route.on_disconnect == "cancel":
-            self._host.relay.cancel(self._flight)
+        if self._flight is not None:
+            if self.route.on_disconnect == "cancel":
+                self._host.relay.cancel(self._flight)
+            else:
+                for data, flight in self._outgoing:
+                    if flight is not None:
+                        self._host.relay.credit(flight, len(data))
         self._host.left(self)
 
 

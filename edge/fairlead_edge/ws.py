@@ -67,7 +67,10 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if hasattr(self, "scope"):
-            self.scope["extensions"] = {**(self.scope.get("extensions") or {}), EXTENSION: {"it": self}}
+            self.scope["extensions"] = {
+                **(self.scope.get("extensions") or {}),
+                EXTENSION: {"it": self},
+            }
 
     def hand_over(self, connection: Connection, max_size: int) -> None:
         """Give the socket to `connection`; call it after the accept was sent.
@@ -169,6 +172,9 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
     def _failed(self) -> None:
         """The peer broke RFC 6455 (or 1 MiB); websockets has made the close frame for it."""
         self._write_out()
+        # The peer's close frame would not be read any more (7.1.7): the end of our side tells
+        # it to close TCP, and what it still sends is read until then.
+        self.transport.write_eof()
         self._wait_for_close()
 
     # Reading, and not

@@ -18,7 +18,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import nats.errors
@@ -66,14 +65,6 @@ class Stored(NamedTuple):
 
     sequence: int
     duplicate: bool
-
-
-class StreamState(NamedTuple):
-    """Where a stream stands: created in ns since the epoch, last sequence, server time in ms."""
-
-    created: int
-    sequence: int
-    time: int
 
 
 class Interest:
@@ -294,6 +285,7 @@ class Bus:
 
     async def close(self) -> None:
         """Say what is left to say, and go."""
+        self.connected = False  # or the end would be told as an outage
         for future in self._replies.values():
             future.cancel()
         if self._client.is_connected:
@@ -392,6 +384,11 @@ class Bus:
                 ours.shutdown(socket.SHUT_RDWR)
 
     # Asking
+
+    @property
+    def new_inbox(self) -> str:
+        """A subject of this process alone, never used before, for replies that are several."""
+        return f"{self._inbox}.m.{next(self._tokens)}"
 
     def _replied(self, subject: str, reply: str, data: bytes, headers: bytes) -> None:
         future = self._replies.get(subject.rpartition(".")[2])
@@ -528,24 +525,6 @@ class Bus:
             metadata={"fairlead-generation": str(generation), "fairlead-topic": topic},
         )
 
-    async def stream_state(self, topic: str) -> StreamState:
-        """Ask the stream's leader where it stands.
-
-        Raises:
-            NotStored: there is no such stream, or no answer.
-        """
-        name = self.subjects.stream(topic)
-        try:
-            answer = await self.request(f"$JS.API.STREAM.INFO.{name}", b"", within=ACK_WITHIN)
-            info = orjson.loads(answer)
-            return StreamState(
-                nanoseconds(info["created"]),
-                info["state"]["last_seq"],
-                nanoseconds(info["ts"]) // 1_000_000,
-            )
-        except (TimeoutError, NoResponders, KeyError, orjson.JSONDecodeError) as error:
-            raise NotStored(f"stream {name} of topic {topic!r} does not answer") from error
-
     async def _bucket(self) -> KeyValue:
         name = self.subjects.manifests
         try:
@@ -587,16 +566,6 @@ class Bus:
         except nats.js.errors.NoKeysError:
             return {}
         return {digest: await self.get_manifest(digest) for digest in digests}
-
-
-def nanoseconds(timestamp: str) -> int:
-    """A NATS timestamp (RFC 3339, up to nanoseconds, UTC) as ns since the epoch.
-
-    `datetime` would drop the last three digits, and a stream's creation time is compared.
-    """
-    whole, _, fraction = timestamp.rstrip("Z").partition(".")
-    seconds = int(datetime.fromisoformat(whole + "+00:00").timestamp())
-    return seconds * 1_000_000_000 + int(fraction.ljust(9, "0")[:9] or "0")
 
 
 def _time_out(future: asyncio.Future[Any]) -> None:

@@ -162,7 +162,7 @@ class Channel:
         await self._emit(Broadcast(x))
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: that makes it three times as dear, on each message
 class _Context:
     """What both transports know.
 
@@ -204,12 +204,12 @@ class _Context:
         return self._request.path
 
 
-@dataclass(frozen=True)
+@dataclass
 class WS(_Context):
     """The context of a websocket workflow."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class SSE(_Context):
     """The context of an SSE workflow.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 
+from fairlead import roomlog
 from fairlead.bus import Bus
 from fairlead.errors import BadName
 from fairlead.protocol import cursor, names
@@ -63,7 +64,7 @@ class Publisher:
             return None
         headers["Nats-Msg-Id"] = _message_id(subject, id)
         stored = await self._bus.store(subject, data, headers)
-        state = await self._bus.stream_state(template)
+        state = await roomlog.state(self._bus, template)
         position = cursor.Position(state.created, stored.sequence, state.time)
         return cursor.encode(position, subject)
 

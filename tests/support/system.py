@@ -407,28 +407,48 @@ async def events(edge: Edge, path: str, **options: Any) -> AsyncIterator[Events]
         await stream.close()
 
 
+@asynccontextmanager
 async def upgraded(
     edge: Edge, path: str, *, receive_buffer: int | None = None, subprotocol: str = ""
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A WebSocket on bare TCP, after the handshake: the test writes and reads the bytes.
 
     Args:
         receive_buffer: bytes that the kernel may take for a client that does not read.
     """
-    connected = socket.socket()
-    connected.setblocking(False)
+    reader, writer = await connected(edge, receive_buffer)
+    try:
+        lines = [f"GET {path} HTTP/1.1", "Host: test", "Connection: Upgrade", "Upgrade: websocket"]
+        lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+        lines += [f"Sec-WebSocket-Protocol: {subprotocol}"] if subprotocol else []
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        async with asyncio.timeout(DEADLINE):
+            head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        yield reader, writer
+    finally:
+        await cut(writer)
+
+
+async def connected(
+    edge: Edge, receive_buffer: int | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A TCP connection whose kernel takes no more than about so many bytes unread."""
+    made = socket.socket()
+    made.setblocking(False)
     if receive_buffer is not None:
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    await asyncio.get_running_loop().sock_connect(connected, ("127.0.0.1", edge.port))
-    reader, writer = await asyncio.open_connection(sock=connected, limit=receive_buffer or 2**16)
-    lines = [f"GET {path} HTTP/1.1", "Host: test", "Connection: Upgrade", "Upgrade: websocket"]
-    lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
-    lines += [f"Sec-WebSocket-Protocol: {subprotocol}"] if subprotocol else []
-    writer.write("\r\n".join([*lines, "", ""]).encode())
-    async with asyncio.timeout(DEADLINE):
-        head = await reader.readuntil(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 101 "), head
-    return reader, writer
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        # Segments as over Ethernet: with loopback's of 64 KiB the edge's kernel takes megabytes.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1448)
+    await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", edge.port))
+    return await asyncio.open_connection(sock=made, limit=receive_buffer or 2**16)
+
+
+async def cut(writer: asyncio.StreamWriter) -> None:
+    """End a TCP connection at once; what was not sent is dropped."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 async def frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:

@@ -69,7 +69,7 @@ _TYPES = {b"t": DataType.TEXT, b"b": DataType.BINARY, b"j": DataType.JSON}
 _BYTES = {kind: letter for letter, kind in _TYPES.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes it three times as dear, on each message
 class Work:
     """One message or open, on its way to a worker.
 

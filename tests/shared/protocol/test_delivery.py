@@ -87,7 +87,7 @@ def test_a_worker_that_takes_it_and_is_done() -> None:
     assert (delivery.state, delivery.worker) == (State.TAKEN, "w1")
     delivery.done()
     assert delivery.state is State.DONE
-    with pytest.raises(Malformed, match="^done cannot happen to a done message$"):
+    with pytest.raises(Malformed, match=r"^done cannot happen to a done message$"):
         delivery.done()
 
 
@@ -223,7 +223,9 @@ def test_a_message_is_deadly_when_ten_workers_were_lost_with_it_in_hand() -> Non
     assert delivery.deadly
 
 
-@given(st.lists(st.sampled_from(["send", "taken", "busy", "nobody", "lost", "cut", "back", "beat"])))
+@given(
+    st.lists(st.sampled_from(["send", "taken", "busy", "nobody", "lost", "cut", "back", "beat"]))
+)
 def test_an_attempt_never_goes_back_and_no_call_breaks_a_delivery(calls: list[str]) -> None:
     """What is refused changes nothing: answers come late, twice and out of order."""
     delivery = Delivery(1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import orjson
@@ -71,7 +72,7 @@ def test_a_manifest_on_the_wire() -> None:
         b'"topic":"chat","transport":"websocket","window":4,"workflow":"echo"}],'
         b'"topics":{"a":null,"chat":{"age":60.0,"size":10}},"version":1}'
     )
-    assert build.digest == "DIGEST"
+    assert build.digest == "155efda145c2ae32d4c172cd68e2a1b0"
 
 
 @given(MANIFESTS)
@@ -157,10 +158,8 @@ NEARLY: st.SearchStrategy[Any] = st.recursive(
 
 @given(st.one_of(st.binary(), NEARLY.map(orjson.dumps), st.builds(_with, routes=NEARLY)))
 def test_no_bytes_are_anything_but_a_manifest_or_malformed(payload: bytes) -> None:
-    try:
+    with contextlib.suppress(Malformed):
         manifest.decode(payload)
-    except Malformed:
-        pass
 
 
 def test_a_beat_on_the_wire() -> None:
@@ -177,8 +176,19 @@ def test_beat_round_trip(beat: Beat) -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"{", b"[]", b"7", b'"abcd"', b'["w","b",[]]', b'["w","b",[],true,1]']
-    + [b'["w","b","hands",true]', b'["w","b",[[1]],true]', b'["w",1,[],true]', b'[{},"b",[],0]'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b'"abcd"',
+        b'["w","b",[]]',
+        b'["w","b",[],true,1]',
+        b'["w","b","hands",true]',
+        b'["w","b",[[1]],true]',
+        b'["w",1,[],true]',
+        b'[{},"b",[],0]',
+    ],
 )
 def test_what_is_no_beat_is_malformed(payload: bytes) -> None:
     with pytest.raises(Malformed, match="not a beat"):

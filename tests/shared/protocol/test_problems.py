@@ -50,8 +50,11 @@ def test_the_close_codes() -> None:
     }
     assert (Close.ENDED, Close.GOING_AWAY, Close.PROTOCOL_ERROR) == (1000, 1001, 1002)
     assert (Close.UNSUPPORTED, Close.INVALID_DATA, Close.POLICY) == (1003, 1007, 1008)
-    assert (Close.TOO_BIG, Close.INTERNAL, Close.RESTART, Close.OVERLOADED) == (
-        *(1009, 1011, 1012, 1013),
+    assert (*(1009, 1011, 1012, 1013),) == (
+        Close.TOO_BIG,
+        Close.INTERNAL,
+        Close.RESTART,
+        Close.OVERLOADED,
     )
     assert (Close.SLOW_CONSUMER, Close.POSITION_LOST) == (4001, 4003)
     assert (Close.TOKEN, Close.LIMIT) == (4500, 4501)

@@ -218,6 +218,25 @@ async def slow(ctx: WS, message: Message) -> AsyncIterator[str]:
     yield "end"
 
 
+@support.websocket("held", tag="realtime")
+async def held(ctx: WS, message: Message) -> AsyncIterator[object]:
+    """Waits for a file to appear; or tells a peer of itself, or asks whether one is there."""
+    match str(message.data).split():
+        case ["tell", peer]:
+            yield direct(peer, "here I am")
+        case ["try", peer]:
+            try:
+                yield direct(peer, "are you there?")
+                yield "there"
+            except NoSuchPeer:
+                yield "nobody"
+        case [path, *_]:
+            yield "begun"
+            while not os.path.exists(path):
+                await asyncio.sleep(0.02)
+            yield "end"
+
+
 @support.websocket("wide", tag="realtime", window=4)
 async def wide(ctx: WS, message: Message) -> str:
     """Four of a connection's messages run at a time."""

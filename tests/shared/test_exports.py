@@ -1,0 +1,67 @@
+"""What a workflow author imports: `fairlead.__all__`, and what importing it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import fairlead
+
+
+def test_the_public_names_are_sorted() -> None:
+    """As ruff sorts them (RUF022): constants, classes, then functions and modules."""
+
+    def rank(name: str) -> tuple[int, str]:
+        return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+    assert fairlead.__all__ == sorted(fairlead.__all__, key=rank)
+
+
+@pytest.mark.parametrize("name", fairlead.__all__)
+def test_each_public_name_exists_and_has_a_docstring(name: str) -> None:
+    doc = getattr(fairlead, name).__doc__
+    assert doc
+    assert not doc.startswith(f"{name}("), "dataclass wrote it, not we"
+
+
+def test_nothing_else_is_public() -> None:
+    """Besides the submodules, which Python puts there once somebody imports them."""
+    others = {
+        name
+        for name, value in vars(fairlead).items()
+        if not name.startswith("_") and name not in fairlead.__all__
+        if not (isinstance(value, ModuleType) and value.__name__ == f"fairlead.{name}")
+    }
+    assert others == set()
+
+
+def test_the_public_names_are_those_of_section_3() -> None:
+    """As far as they are built; a name that goes away breaks every project."""
+    assert {
+        *[
+            "SSE",
+            "WS",
+            "Message",
+            "broadcast",
+            "direct",
+            "feature",
+            "project",
+            "reply",
+            "trigger",
+            "workflow",
+        ]
+    } <= {*fairlead.__all__}
+
+
+def test_importing_fairlead_loads_no_server_and_no_client() -> None:
+    """Whoever declares workflows pays for neither: a test suite, a script, a type checker."""
+    heavy = {"starlette", "uvicorn", "websockets", "nats", "opentelemetry", "asyncio"}
+    code = f"import sys, fairlead; print(*sorted({heavy!r} & sys.modules.keys()))"
+    # -S -I would hide the editable install; -c alone starts with nothing of this process.
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.split() == []

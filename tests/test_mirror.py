@@ -1,0 +1,91 @@
+"""shared/fairlead/protocol/cursor.py is tested by tests/shared/protocol/test_cursor.py, and so on."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+PACKAGES = {
+    "shared": ROOT / "shared/fairlead",
+    "edge": ROOT / "edge/fairlead_edge",
+    "workers": ROOT / "workers/fairlead_worker",
+}
+
+NO_TEST_OF_THEIR_OWN = {
+    # The way of a message and of a room: only real sockets, a real NATS and real processes
+    # can show that nothing is lost. The rules themselves are in modules that have tests.
+    "shared/bus.py": "the NATS client: tests/system, all of it",
+    "edge/relay.py": "the shell of protocol/delivery.py: tests/system/test_failures.py",
+    "edge/hub.py": "the shell of room.py: tests/system/test_rooms.py",
+    "edge/fleet.py": "the shell of routes.py: tests/system/test_builds.py",
+    "edge/host.py": "what those share: tests/system, all of it",
+    "workers/hands.py": "tests/system/test_failures.py",
+    "workers/runner.py": "tests/system/test_declaring.py",
+    "workers/watchdog.py": "a stuck loop needs a process: tests/system/test_failures.py",
+    # The way of a request: tested as clients see it.
+    "edge/app.py": "tests/system/test_outcomes.py",
+    "edge/connection.py": "the shell of session.py: tests/system/test_protocols.py",
+    "edge/ws.py": "tests/system/test_protocols.py",
+    "edge/sse.py": "tests/system/test_protocols.py and test_backpressure.py",
+    # Processes: their start, their readiness, their end.
+    "edge/serve.py": "tests/system",
+    "edge/drain.py": "tests/system",
+    "workers/serve.py": "tests/system/test_failures.py",
+    "shared/process.py": "signals need a process: tests/system",
+    "shared/admin.py": "the admin port, as its users see it: tests/system",
+    "shared/readiness.py": "what the admin port says: tests/system",
+    "shared/publisher.py": "tests/system/test_rooms.py, from outside",
+    # Commands.
+    "shared/__main__.py": "two lines that call cli.py",
+    "shared/commands.py": "tests/shared/test_cli.py and tests/system",
+    "edge/cli.py": "the command that starts serve.py: tests/shared/test_cli.py",
+    "workers/cli.py": "the command that starts serve.py: tests/shared/test_cli.py",
+}
+"""Module → where it is tested instead, or why it is not."""
+
+
+def _modules() -> set[str]:
+    return {
+        f"{top}/{path.relative_to(package).as_posix()}"
+        for top, package in PACKAGES.items()
+        for path in package.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+
+
+def _tested(module: str) -> bool:
+    path = ROOT / "tests" / module
+    return path.with_name(f"test_{path.name}").is_file()
+
+
+def test_every_module_has_its_test_module() -> None:
+    """A new module without one fails here, and so does an exception that is none any more."""
+    without = {module for module in _modules() if not _tested(module)}
+    assert without == set(NO_TEST_OF_THEIR_OWN)
+
+
+@pytest.mark.parametrize("top", PACKAGES)
+def test_every_package_is_found(top: str) -> None:
+    """So that a folder that was moved does not leave the rule with nothing to check."""
+    assert sum(module.startswith(f"{top}/") for module in _modules()) >= 5
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for package in PACKAGES.values() for path in package.rglob("__init__.py")],
+    ids=str,
+)
+def test_a_package_holds_no_code_of_its_own(path: Path) -> None:
+    """Docstrings, imports and `__all__`: so they need no test but test_exports."""
+    for statement in ast.parse(path.read_text()).body:
+        match statement:
+            case ast.Expr(ast.Constant(str())) | ast.Import() | ast.ImportFrom():
+                pass
+            case ast.Assign([ast.Name("__all__")]):
+                pass
+            case _:
+                pytest.fail(f"{path}:{statement.lineno} is code")
