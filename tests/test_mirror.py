@@ -19,6 +19,7 @@ NO_TEST_OF_THEIR_OWN = {
     # The way of a message and of a room: only real sockets, a real NATS and real processes
     # can show that nothing is lost. The rules themselves are in modules that have tests.
     "shared/bus.py": "the NATS client: tests/system, all of it",
+    "shared/roomlog.py": "reads the streams of a real NATS: tests/system/test_rooms.py",
     "edge/relay.py": "the shell of protocol/delivery.py: tests/system/test_failures.py",
     "edge/hub.py": "the shell of room.py: tests/system/test_rooms.py",
     "edge/fleet.py": "the shell of routes.py: tests/system/test_builds.py",

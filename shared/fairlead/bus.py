@@ -468,7 +468,7 @@ class Bus:
                     raise NotStored(f"{subject}: {reason}")
             except (TimeoutError, NoResponders, orjson.JSONDecodeError, KeyError) as error:
                 reason = "no stream keeps it" if isinstance(error, NoResponders) else "no answer"
-            if self._loop.time() >= deadline:
+            if self._loop.time() + 0.1 >= deadline:
                 raise NotStored(f"{subject}: {reason} for {STORE_PATIENCE:g} s")
             await asyncio.sleep(0.1)
 

@@ -80,7 +80,7 @@ def _as_json(route: Route) -> dict[str, Any]:
         "endpoint": route.endpoint,
         "topic": route.topic or None,
         "history": _shown(route.history),
-        "deliver": route.deliver,
+        "deliver": route.deliver if route.transport == "websocket" else None,
     }
 
 

@@ -40,6 +40,8 @@ def configure(dev: bool, process: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+        # Its lines about each handshake hold the query, where tokens may stand.
+        logger.setLevel(logging.WARNING)
     # One line per request is a cost at our rates, and tells less than the metrics.
     access = logging.getLogger("uvicorn.access")
     access.handlers.clear()

@@ -52,6 +52,14 @@ class Clock:
         return self.now
 
 
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine's own environment says is not what is tested."""
+    for variable in list(os.environ):
+        if variable.startswith("OTEL_"):
+            monkeypatch.delenv(variable)
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
@@ -88,6 +96,7 @@ def stopped() -> Iterator[list[Tracing]]:
         {"OTEL_SDK_DISABLED": "true", **ENDPOINT},
         {"OTEL_SDK_DISABLED": "TRUE", "OTEL_TRACES_EXPORTER": "otlp"},
         {"OTEL_TRACES_EXPORTER": "none", **ENDPOINT},
+        {"OTEL_TRACES_SAMPLER": "always_off", **ENDPOINT},
     ],
 )
 def test_tracing_is_off_unless_the_standard_variables_ask_for_it(

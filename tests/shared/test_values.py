@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import decimal
 import uuid
 from typing import Any
 
@@ -17,6 +18,7 @@ from fairlead.protocol.envelope import DataType
 class Order(BaseModel):
     id: int
     when: datetime.date
+    price: decimal.Decimal = decimal.Decimal("1.50")
     note: str = Field(default="", exclude=True)
 
 
@@ -44,9 +46,13 @@ ORDER = Order(id=1, when=datetime.date(2026, 1, 2), note="internal")
         (None, DataType.JSON, b"null"),
         (("a", "b"), DataType.JSON, b'["a","b"]'),
         (uuid.UUID(int=1), DataType.JSON, b'"00000000-0000-0000-0000-000000000001"'),
-        (ORDER, DataType.JSON, b'{"id":1,"when":"2026-01-02"}'),
+        (ORDER, DataType.JSON, b'{"id":1,"when":"2026-01-02","price":"1.50"}'),
         (Point(1), DataType.JSON, b'{"x":1,"order":null}'),
-        ([Point(1, ORDER)], DataType.JSON, b'[{"x":1,"order":{"id":1,"when":"2026-01-02"}}]'),
+        (
+            [Point(1, ORDER)],
+            DataType.JSON,
+            b'[{"x":1,"order":{"id":1,"when":"2026-01-02","price":"1.50"}}]',
+        ),
     ],
 )
 def test_str_is_text_bytes_is_binary_and_anything_else_is_json(

@@ -100,8 +100,8 @@ def lines_to_try(route: Route, port: int) -> list[str]:
     path = re.sub(r"\{[^}]*\}", "1", route.endpoint)
     if route.transport == "websocket":
         return [f"{python()} -m websockets ws://{LOOPBACK}:{port}{path}"]
-    url = f"http://{LOOPBACK}:{port}{path}"
-    post = f"curl -N -X POST -H 'Content-Type: application/json' -d '{{}}' {url}"
+    url = f"'http://{LOOPBACK}:{port}{path}?channel=blue'"
+    post = f"curl -N {url} -d 'a text to POST'"
     return [post if method == "POST" else f"curl -N {url}" for method in route.methods]
 
 

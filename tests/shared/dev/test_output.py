@@ -59,14 +59,13 @@ def test_the_table_says_what_is_where() -> None:
     assert "edge: http://127.0.0.1:8000, admin port 8001" in lines
     assert "nats: nats://127.0.0.1:4333" in lines
     assert f"{output.python()} -m websockets ws://127.0.0.1:8000/support/realtime/rooms/1" in lines
-    assert "curl -N http://127.0.0.1:8000/support/realtime/ticks" in lines
+    assert "curl -N 'http://127.0.0.1:8000/support/realtime/ticks?channel=blue'" in lines
 
 
 def test_lines_to_try() -> None:
     assert output.lines_to_try(TICKS, 1) == [
-        "curl -N http://127.0.0.1:1/support/realtime/ticks",
-        "curl -N -X POST -H 'Content-Type: application/json' -d '{}' "
-        "http://127.0.0.1:1/support/realtime/ticks",
+        "curl -N 'http://127.0.0.1:1/support/realtime/ticks?channel=blue'",
+        "curl -N 'http://127.0.0.1:1/support/realtime/ticks?channel=blue' -d 'a text to POST'",
     ]
 
 
