@@ -110,7 +110,7 @@ class Child:
     def _read(self, output: IO[str]) -> None:
         with output:
             for line in output:
-                self.last_words = [*self.last_words[-20:], line.rstrip()[:4000]]
+                self.last_words = [*self.last_words[-20:], line.rstrip()[:2000]]
                 self._lines.put(line)
         self._lines.put(None)
 

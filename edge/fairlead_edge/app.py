@@ -192,7 +192,8 @@ async def _stream(stream: Stream, trace: str, receive: Receive, send: Send, scop
             await response(scope, receive, send)
             return
         writing = asyncio.ensure_future(_write(stream, trace, send))
-        await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {writing, leaving, stream.cut}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         writing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await writing

@@ -191,8 +191,11 @@ class Connection:
         self, flight: Flight, data_type: DataType, data: bytes, meta: dict[str, Any] | None
     ) -> None:
         if self.gone:
-            # Executed, as every message is; but what it goes on to say has no reader.
-            self._host.relay.cancel(flight)
+            # Executed, as every message is. But if it is all for the sender, it has no reader.
+            if self.route.deliver == "sender":
+                self._host.relay.cancel(flight)
+            else:
+                self._host.relay.credit(flight, len(data))
             return
         if self._session is None:
             self._write(websocket_frame(data_type is not DataType.BINARY, data), flight)

@@ -60,13 +60,17 @@ class Stream:
     Attributes:
         id: `<edge>-…`, as that of a WebSocket.
         head: done when the head may be sent: None, or the problem to answer instead.
+        cut: done when its client reads so slowly that it is given up.
         run: id of its run, or "" without one.
     """
 
     def __init__(self, host: Host, route: Route, room: Room | None) -> None:
         self.id = host.new_id()
         self.route = route
-        self.head: asyncio.Future[dict[str, Any] | None] = host_loop().create_future()
+        self.head: asyncio.Future[dict[str, Any] | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self.cut: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.run = ""
         self._host = host
         self._room = room
@@ -152,11 +156,12 @@ class Stream:
     # What the room and its peers tell
 
     def room_bytes(self, data: bytes) -> bool:
+        if self.cut.done():
+            return True
         self._room_waiting += len(data)
         if self._room_waiting > BUDGET:
             self._host.slow_consumers += 1
-            self._outgoing.clear()
-            self._end()
+            self.cut.set_result(None)
             return True
         self._write(data, None)
         return False
@@ -235,7 +240,3 @@ class Stream:
                     if flight is not None:
                         self._host.relay.credit(flight, len(data))
         self._host.left(self)
-
-
-def host_loop() -> asyncio.AbstractEventLoop:
-    return asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame, Opcode
-from websockets.protocol import OPEN
+from websockets.protocol import OPEN, Protocol
 from websockets.server import ServerProtocol
 
 from fairlead.protocol.problems import Close
@@ -61,6 +61,7 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
 
     _looking: asyncio.TimerHandle | None = None
     _lost = False
+    _peer_left = False
 
     # The handshake
 
@@ -102,7 +103,14 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
 
     @staticmethod
     def _slim(conn: ServerProtocol) -> None:
-        """Drop what a server's protocol object keeps for the handshake, too."""
+        """Drop what a server's protocol object keeps for the handshake, too.
+
+        Its parser is a generator that has the request among its locals; the one for frames,
+        which it has come to by now, is the base class' own. No frame can have come before our 101.
+        """
+        if not conn.reader.buffer and conn.state is OPEN:
+            conn.parser = Protocol.parse(conn)
+            next(conn.parser)
         for name in ("origins", "available_extensions", "available_subprotocols", "id"):
             conn.__dict__.pop(name, None)
 
@@ -181,7 +189,7 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def pause_reading(self) -> None:
         """Let TCP hold the peer back; look once a second whether it has left meanwhile."""
-        if not self.read_paused and not self.transport.is_closing():
+        if not self.read_paused and not self._peer_left and not self.transport.is_closing():
             self.read_paused = True
             self.transport.pause_reading()
             self._looking = self.loop.call_later(LOOK_EVERY, self._look)
@@ -203,6 +211,8 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
         self._looking = None
         found = self.transport.get_extra_info("socket")
         if found is not None and _peer_left(found.fileno()):
+            # To the end, without a pause: that is at most what the kernel has of it by now.
+            self._peer_left = True
             self.resume_reading()
             return
         self._looking = self.loop.call_later(LOOK_EVERY, self._look)

@@ -83,12 +83,13 @@ def test_uvicorn_and_warnings_go_the_same_way(written: Callable[[], str]) -> Non
     logging.getLogger("uvicorn").handlers = [logging.NullHandler()]
     logging.getLogger("uvicorn").propagate = False
     logs.configure(dev=False, process="edge")
-    logging.getLogger("uvicorn.error").info("started", extra={"color_message": "noise"})
+    logging.getLogger("uvicorn.error").info('"WebSocket /chat?token=secret" [accepted]')
+    logging.getLogger("uvicorn.error").warning("odd", extra={"color_message": "noise"})
     logging.getLogger("uvicorn.access").info("GET /")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("odd", UserWarning, stacklevel=1)
     first, second = (json.loads(line) for line in written().splitlines())
-    assert (first["logger"], first["msg"]) == ("uvicorn.error", "started")
+    assert (first["logger"], first["msg"]) == ("uvicorn.error", "odd")
     assert "color_message" not in first
     assert second["logger"] == "py.warnings"

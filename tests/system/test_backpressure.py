@@ -13,6 +13,8 @@ from socket import SO_LINGER, SOL_SOCKET
 
 import pytest
 import pytest_asyncio
+from websockets.frames import Frame, Opcode
+
 from support.program import DEADLINE
 from support.system import (
     MS,
@@ -28,7 +30,6 @@ from support.system import (
     until,
     upgraded,
 )
-from websockets.frames import Frame, Opcode
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -97,7 +98,8 @@ async def test_a_raw_client_that_outruns_its_workflow_is_held_back_by_tcp(
 
 @pytest.mark.parametrize(
     ("size", "reset"),
-    [(1_500_000, False), (10_000_000, True)],
+    # What the kernels can take, so that the end can follow; and more than they can.
+    [(125_000, False), (10_000_000, True)],
     ids=["closed behind unread input", "reset"],
 )
 async def test_a_client_that_leaves_while_it_is_held_back_is_noticed(
@@ -112,15 +114,14 @@ async def test_a_client_that_leaves_while_it_is_held_back_is_noticed(
             leaver = (await peer.until("message"))["from"]
             writer.write(message(str(release)))
             assert (await frame(reader))[1] == b"begun"
-            for _ in range(size // 50_000):
-                writer.write(message(f"{release} ".ljust(50_000, "x")))
+            for _ in range(size // 25_000):
+                writer.write(message(f"{release} ".ljust(25_000, "x")))
             if reset:
                 await stands_still(writer)
                 socket = writer.get_extra_info("socket")
                 socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
             else:
-                async with asyncio.timeout(DEADLINE):
-                    await writer.drain()
+                await until(lambda: not writer.transport.get_write_buffer_size(), "all is sent")
             await peer.send(f"try {leaver}")
             assert (await peer.until("message"))["data"] == "there"
             assert descriptors(edge) == before + 1
@@ -145,7 +146,9 @@ async def test_an_sse_client_that_does_not_read_stops_its_generator(
     reader, writer = await connected(edge, SMALL)
     writer.transport.pause_reading()  # type: ignore[attr-defined]  # of a ReadTransport
     try:
-        writer.write(f"GET /support/stream/flood?count={count} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
+        writer.write(
+            f"GET /support/stream/flood?count={count} HTTP/1.1\r\nHost: t\r\n\r\n".encode()
+        )
         produced = await stands_still(count)
         assert produced <= 2 * MIB
         assert resident(edge) - before < 4 * MIB
@@ -153,7 +156,7 @@ async def test_an_sse_client_that_does_not_read_stops_its_generator(
         writer.transport.resume_reading()  # type: ignore[attr-defined]  # likewise
         async with asyncio.timeout(DEADLINE):
             await reader.readexactly(produced + 2 * MIB)
-        assert int(count.read_text()) > produced
+        await until(lambda: int(count.read_text() or 0) > produced, "the generator goes on")
     finally:
         await cut(writer)
 
@@ -166,15 +169,9 @@ async def test_a_run_that_waits_for_its_reader_is_cancelled_when_that_leaves(
     async with upgraded(edge, path, receive_buffer=SMALL) as (reader, writer):
         writer.write(message(str(note)))
         await frame(reader)
-        # Not reading: the stream's own limit stops it, then the kernel's.
-        await until(lambda: not reader.at_eof() and _clogged(reader), "the client is full")
-        await asyncio.sleep(0)
+        await stands_still(tmp_path / "note.count")
         assert not note.exists()
     await until(note.exists, "the generator's finally")
-
-
-def _clogged(reader: asyncio.StreamReader) -> bool:
-    return bool(reader._paused)  # type: ignore[attr-defined]  # there is no public way to ask
 
 
 async def test_a_member_that_does_not_read_is_closed_with_4001_and_others_get_everything(

@@ -6,14 +6,14 @@ import asyncio
 import hashlib
 import json
 
+import nats
 import pytest
 import websockets
 from nats.js.kv import KeyValue
+
+from fairlead.protocol.subjects import Subjects
 from support.program import DEADLINE
 from support.system import PROJECTS, Edge, System, request, until
-
-import nats
-from fairlead.protocol.subjects import Subjects
 
 OLD, NEW = "build_old.py", "build_new.py"
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from websockets.asyncio.client import ClientConnection
+
 from support.program import DEADLINE
 from support.system import (
     V1,
@@ -22,7 +24,6 @@ from support.system import (
     events,
     system,
 )
-from websockets.asyncio.client import ClientConnection
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

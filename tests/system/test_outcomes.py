@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import websockets
+
+from fairlead.protocol.problems import MAX_MESSAGE
 from support.program import DEADLINE
 from support.system import (
     Edge,
@@ -22,8 +24,6 @@ from support.system import (
     request,
     system,
 )
-
-from fairlead.protocol.problems import MAX_MESSAGE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -80,7 +80,7 @@ async def not_upgraded(edge: Edge, path: str) -> tuple[dict[str, Any], dict[str,
             pass
     answer = caught.value.response
     headers = {name.lower(): value for name, value in answer.headers.raw_items()}
-    return problem(answer.status_code, headers, answer.body or b""), headers
+    return problem(answer.status_code, headers, bytes(answer.body or b"")), headers
 
 
 async def exchange(edge: Edge, sent: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -414,9 +414,7 @@ async def test_what_an_exception_says_stays_inside_and_the_trace_id_finds_it_in_
         assert "RuntimeError" not in json.dumps(found)
         assert re.fullmatch("[0-9a-f]{32}", found["trace"])
         line = await worker.says(r'^\{.*"trace_id":"' + found["trace"])
-        logged = next(
-            json.loads(each) for each in worker.program.lines if each.startswith(line)
-        )
+        logged = next(json.loads(each) for each in worker.program.lines if each.startswith(line))
         assert logged["level"] == "error"
         assert "RuntimeError: a secret" in logged["exception"]
     assert stream.headers["fairlead-trace"].split("-")[1] == sse_error["trace"]

@@ -9,14 +9,17 @@ import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+
+from fairlead.protocol.problems import MAX_MESSAGE
 from support.program import DEADLINE
 from support.system import (
     MS,
-    V1,
     Edge,
     NatsServer,
     Worker,
@@ -27,11 +30,6 @@ from support.system import (
     until,
     upgraded,
 )
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame, Opcode
-
-from fairlead.protocol.problems import MAX_MESSAGE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -162,9 +160,19 @@ def masked(opcode: int, data: bytes = b"", fin: bool = True) -> bytes:
         (masked(Opcode.CLOSE, (4321).to_bytes(2)), 4321),
     ],
     ids=[
-        "not UTF-8", "half a character", "a surrogate", "unmasked", "opcode", "RSV1",
-        "fragmented ping", "continuation of nothing", "text within text", "half a code",
-        "code 1005", "close", "close of its own",
+        "not UTF-8",
+        "half a character",
+        "a surrogate",
+        "unmasked",
+        "opcode",
+        "RSV1",
+        "fragmented ping",
+        "continuation of nothing",
+        "text within text",
+        "half a code",
+        "code 1005",
+        "close",
+        "close of its own",
     ],
 )
 @pytest.mark.parametrize("subprotocol", ["", "fairlead.v1"])
@@ -255,7 +263,8 @@ async def test_the_ack_is_the_last_answer_for_its_ref(edge: Edge) -> None:
 
 async def test_v1_keeps_text_json_and_base64_apart_both_ways(edge: Edge) -> None:
     async with edge.v1("/support/realtime/echo") as client:
-        for data in ("text", "{}", 7, -1.5, None, True, [], {"a": {"b": "\u00df\x00"}}):
+        values: list[object] = ["text", "{}", 7, -1.5, None, True, [], {"a": {"b": "\u00df\x00"}}]
+        for data in values:
             await client.send(data)
             message = await client.until("message")
             assert message["data"] == data
@@ -368,9 +377,9 @@ async def test_v1_passes_1_mib_of_decoded_data_and_a_byte_more_closes_with_1009(
         await client.send("\x01" * MAX_MESSAGE)
         assert (await client.until("message", ref=3))["data"] == "\x01" * MAX_MESSAGE
     too_much = base64.b64encode(bytes(MAX_MESSAGE + 1)).decode()
-    for data, members in ((too_much, {"encoding": "base64"}), ("x" * (MAX_MESSAGE + 1), {})):
+    for frame_of in ({"data": too_much, "encoding": "base64"}, {"data": "x" * (MAX_MESSAGE + 1)}):
         async with edge.v1("/support/realtime/echo") as client:
-            await client.send(data, **members)
+            await client.send(**frame_of)
             assert (await close_of(client.socket))[0] == 1009
 
 
@@ -581,5 +590,3 @@ async def test_the_endless_generator_of_a_websocket_client_that_left_is_cancelle
     began = time.monotonic()
     await until(note.exists, "the generator's finally")
     assert time.monotonic() - began < 1000 * MS
-
-

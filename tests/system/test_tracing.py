@@ -9,15 +9,16 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import nats
 import nats.aio.msg
 import pytest_asyncio
 import websockets
+
 from support.otlp import Collector, Span, collector
 from support.system import Edge, NatsServer, System, events, request, system, until
-
-import nats
 
 
 @dataclass
@@ -51,9 +52,7 @@ class Traced:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def traced(
-    nats: NatsServer, tmp_path_factory: object
-) -> AsyncIterator[Traced]:
+async def traced(nats: NatsServer, tmp_path_factory: object) -> AsyncIterator[Traced]:
     folder: Path = tmp_path_factory.mktemp("traced")  # type: ignore[attr-defined]  # pytest's own
     with collector() as spans:
         async with system(nats, folder) as app:
@@ -71,7 +70,7 @@ async def traced(
 async def served(edges: list[Edge], path: str) -> None:
     """Wait until edges know the routes of a worker that came beside them."""
     for edge in edges:
-        await until(lambda edge=edge: is_served(edge, path), f"{path} is served")
+        await until(partial(is_served, edge, path), f"{path} is served")
 
 
 async def is_served(edge: Edge, path: str) -> bool:
@@ -185,7 +184,9 @@ async def test_an_answer_names_the_span_that_received_the_question(traced: Trace
         message, ack = await client.until("message"), await client.until("ack")
     spans = await traced.spans.trace(trace_id(parent), 2)
     assert {span.name for span in spans} == {"receive echo", "process echo"}
-    assert message["trace"] == ack["trace"] == f"00-{trace_id(parent)}-{one(spans, 'receive').id}-01"
+    assert (
+        message["trace"] == ack["trace"] == f"00-{trace_id(parent)}-{one(spans, 'receive').id}-01"
+    )
 
 
 async def test_a_plain_message_starts_a_trace_of_its_own(traced: Traced) -> None:

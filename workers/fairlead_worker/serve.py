@@ -38,7 +38,7 @@ def run(settings: WorkerSettings) -> int:
     project = cast(Project, loading.load(settings.target, Project))
     try:
         uvloop.run(_serve(settings, project))
-    except (Unusable, BadDeclaration) as error:
+    except (Unusable, BadDeclaration, OSError) as error:
         log.error("%s", error)
         return 1
     return 0

@@ -20,7 +20,7 @@ class WorkerSettings(NatsSettings):
     target: Annotated[str, Positional(example="examples/chat.py")]
     """The project to serve: module:attr or path/file.py[:attr]; attr defaults to app."""
 
-    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 100
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Runs at once; at this many the worker leaves its share to others."""
 
     admin_host: str = "127.0.0.1"

@@ -41,6 +41,11 @@ MAX_LOST = 10
 
 
 class State(enum.Enum):
+    """Where a message stands."""
+
+    # By identity: Enum's own hashes a name, in Python, and the table is asked on each step.
+    __hash__ = object.__hash__
+
     HELD = "held"  # not sent: NATS is away, or its turn has not come
     SENT = "sent"  # with some worker, unanswered
     BUSY = "busy"  # declined; goes out again in a moment
@@ -55,6 +60,10 @@ class State(enum.Enum):
 
 
 class Happening(enum.Enum):
+    """What moves it."""
+
+    __hash__ = object.__hash__  # as State
+
     SEND = "send"
     TAKEN = "taken"
     BUSY = "busy"

@@ -140,7 +140,8 @@ def encode_context(context: Context) -> bytes:
     """Encoded once per connection, sent with each of its messages, decoded when asked for."""
     if not (context.query or context.headers or context.path):
         return b""
-    return orjson.dumps([context.query, context.headers, context.path])
+    # A copy: what orjson returns keeps a buffer of 4 KB alive, and this lives with its connection.
+    return bytes(memoryview(orjson.dumps([context.query, context.headers, context.path])))
 
 
 def decode_context(payload: bytes) -> Context:

@@ -1,4 +1,5 @@
 """Every kind of workflow that there is, for the system tests."""
+# ruff: noqa: ASYNC110, ASYNC230, ASYNC240 -- files are how a test in another process speaks with it
 
 from __future__ import annotations
 
@@ -23,7 +24,6 @@ from fairlead import (
     feature,
     project,
     reply,
-    trigger,
 )
 
 support = feature("Support")
@@ -153,10 +153,14 @@ def plainly(ctx: WS, message: Message) -> Iterator[object]:
 
 @support.websocket("flood", tag="realtime")
 async def flood(ctx: WS, message: Message) -> AsyncIterator[str]:
-    """As much as it may send, until it is cancelled; then it leaves a note."""
+    """As much as it may send, and a count of it in a file; a note when it is cancelled."""
+    count = 0
     try:
         while True:
             yield "x" * 10_000
+            count += 10_000
+            with open(f"{message.data}.count", "w") as file:
+                file.write(str(count))
     finally:
         with open(str(message.data), "w") as note:
             note.write("cancelled")
