@@ -27,6 +27,9 @@ from fairlead.readiness import AdminState
 
 log = logging.getLogger("fairlead.admin")
 
+DISCARD = 8 * 1024 * 1024
+"""Bytes of a body that is too large that are read all the same."""
+
 
 def json_response(status: int, body: Any, media_type: str = "application/json") -> Response:
     return Response(orjson.dumps(body), status, media_type=media_type)
@@ -41,16 +44,23 @@ def problem_response(
 
 
 async def read_body(request: Request, limit: int) -> bytes | None:
-    """The request's body, or None if it has more bytes than `limit`; then it is not kept."""
+    """The request's body, or None if it has more bytes than `limit`; then it is not kept.
+
+    Up to DISCARD bytes more are read and dropped: an answer to a client that is still
+    sending is lost when the socket closes with input unread.
+    """
     announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit:
+    if announced.isdecimal() and int(announced) > limit + DISCARD:
         return None
     body = bytearray()
+    size = 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            return None
-    return bytes(body)
+        size += len(chunk)
+        if size <= limit:
+            body += chunk
+        elif size > limit + DISCARD:
+            break
+    return bytes(body) if size <= limit else None
 
 
 def build_app(state: AdminState) -> Starlette:

@@ -175,6 +175,9 @@ class Bus:
         self._inbox = options.subjects.inbox(options.role, options.process)
         self._tokens = itertools.count(1)
         self._replies: dict[str, asyncio.Future[tuple[bytes, bytes]]] = {}
+        self._interests: dict[int, Interest] = {}
+        self._closing = False
+        self._starting_over: asyncio.Task[None] | None = None
         self._said = 0.0
 
     @classmethod
@@ -185,19 +188,7 @@ class Bus:
             Unusable: the server is no use: its `max_payload` is too small, or it has no JetStream.
         """
         bus = cls(options)
-        await bus._client.connect(
-            servers=list(options.servers),
-            name=f"fairlead-{options.role}-{options.process}",
-            inbox_prefix=f"{bus._inbox}.js",
-            error_cb=bus._error,
-            disconnected_cb=bus._disconnected,
-            reconnected_cb=bus._reconnected,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # passed to asyncio.sleep: a float will do
-            ping_interval=5,
-            max_outstanding_pings=2,
-            pending_size=-1,  # bounded by those who publish: they wait for `ready`
-        )
+        await bus._open()
         bus._set_up()
         bus.subscribe(f"{bus._inbox}.r.*", bus._replied)
         try:
@@ -207,6 +198,23 @@ class Bus:
             await bus.close()
             raise
         return bus
+
+    async def _open(self) -> None:
+        """Have the client connect, and come back by itself from then on."""
+        await self._client.connect(
+            servers=list(self.options.servers),
+            name=f"fairlead-{self.options.role}-{self.options.process}",
+            inbox_prefix=f"{self._inbox}.js",
+            error_cb=self._error,
+            disconnected_cb=self._disconnected,
+            reconnected_cb=self._reconnected,
+            closed_cb=self._closed,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # passed to asyncio.sleep: a float will do
+            ping_interval=5,
+            max_outstanding_pings=2,
+            pending_size=-1,  # bounded by those who publish: they wait for `ready`
+        )
 
     # The state of the connection
 
@@ -266,6 +274,26 @@ class Bus:
             for call in self.on_down:
                 call()
 
+    async def _closed(self) -> None:
+        """nats-py gives up for good on an error of the server that it doesn't know. We do not."""
+        if not self._closing:
+            self._starting_over = self._loop.create_task(self._start_over())
+
+    async def _start_over(self) -> None:
+        reason = self._client.last_error
+        log.error("NATS at %s ended the connection (%s); connecting anew", self.server, reason)
+        await asyncio.sleep(1)  # whatever it was may need a moment
+        old, self._client = self._client, _DirectClient()
+        self._jetstream = self._client.jetstream(timeout=5)
+        await self._open()
+        self._client._sid = old._sid
+        for sid, interest in self._interests.items():
+            self._client._subs[sid] = interest  # type: ignore[assignment]  # duck-typed, see Interest
+            self._send(command.sub_cmd(interest._subject, interest._queue, sid))
+        for line in old._pending:
+            self._send(line)
+        await self._reconnected()
+
     async def _reconnected(self) -> None:
         if self._client.max_payload < MAX_MESSAGE + HEADROOM:
             log.error("NATS came back with a max_payload of %d bytes", self._client.max_payload)
@@ -286,6 +314,9 @@ class Bus:
     async def close(self) -> None:
         """Say what is left to say, and go."""
         self.connected = False  # or the end would be told as an outage
+        self._closing = True
+        if self._starting_over is not None:
+            self._starting_over.cancel()
         for future in self._replies.values():
             future.cancel()
         if self._client.is_connected:
@@ -353,13 +384,15 @@ class Bus:
         client = self._client
         client._sid += 1
         interest = Interest(client._sid, subject, queue, handler)
+        self._interests[client._sid] = interest
         client._subs[client._sid] = interest  # type: ignore[assignment]  # duck-typed, see Interest
         self._send(command.sub_cmd(subject, queue, client._sid))
         return interest
 
     def unsubscribe(self, interest: Interest) -> None:
         """Stop; messages that are on their way are dropped."""
-        if self._client._subs.pop(interest._id, None) is not None:
+        if self._interests.pop(interest._id, None) is not None:
+            self._client._subs.pop(interest._id, None)
             self._send(command.unsub_cmd(interest._id, 0))
 
     async def leave(self, interests: Sequence[Interest]) -> None:

@@ -419,3 +419,19 @@ async def test_a_server_that_restarts_finds_everything_as_it_was(tmp_path: Path)
         assert info["state"]["messages"] == 1
         await bus.close()
         await other.close()
+
+
+async def test_an_error_that_ends_nats_py_for_good_does_not_end_the_bus(
+    bus: Bus, subjects: Subjects
+) -> None:
+    """nats-py closes on any -ERR that it doesn't know; we connect anew, and hear again."""
+    heard = asyncio.Queue[bytes]()
+    subject = subjects.beat("w")
+    bus.subscribe(subject, lambda _, __, data, ___: heard.put_nowait(data))
+    up = asyncio.Event()
+    bus.on_up.append(up.set)
+    bus._send(b"NONSENSE\r\n")
+    async with asyncio.timeout(DEADLINE):
+        await up.wait()
+        bus.publish(subject, b"again")
+        assert await heard.get() == b"again"

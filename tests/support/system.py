@@ -224,6 +224,7 @@ class NatsServer:
         self._stack = contextlib.ExitStack()
 
     async def start(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
         store = self._folder / "jetstream"
         path = self._folder / "nats.conf"
         path.write_text(self._config.format(port=self.port, store=store))
@@ -252,7 +253,6 @@ jetstream {{ store_dir: "{store}" }}
 @asynccontextmanager
 async def nats_server(folder: Path, config: str = CONFIG) -> AsyncIterator[NatsServer]:
     """A nats-server of the test's own, to be killed, or configured wrongly."""
-    folder.mkdir(parents=True, exist_ok=True)
     server = NatsServer(folder, config)
     try:
         await server.start()

@@ -9,7 +9,7 @@ from fairlead_worker.settings import WorkerSettings
 
 def test_a_target_is_all_that_is_needed() -> None:
     told = settings.load(WorkerSettings, {"target": "chat.py"})
-    assert (told.concurrency, told.replicas, told.allow_shrink) == (100, 1, False)
+    assert (told.concurrency, told.replicas, told.allow_shrink) == (1000, 1, False)
     assert (told.admin_host, told.admin_port) == ("127.0.0.1", None)
     assert (told.drain_grace, told.ready_grace) == (30.0, 10.0)
 

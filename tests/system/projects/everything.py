@@ -167,7 +167,7 @@ async def flood(ctx: WS, message: Message) -> AsyncIterator[str]:
 
 
 @support.websocket("raises", tag="realtime")
-async def raises(ctx: WS, message: Message) -> AsyncIterator[str]:
+async def raises(ctx: WS, message: Message) -> AsyncIterator[object]:
     """Raises before, while or after it yields."""
     if message.data == "before":
         raise RuntimeError("a secret")
