@@ -7,6 +7,7 @@ whoever reaches it can publish.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
@@ -27,8 +28,8 @@ from fairlead.readiness import AdminState
 
 log = logging.getLogger("fairlead.admin")
 
-DISCARD = 8 * 1024 * 1024
-"""Bytes of a body that is too large that are read all the same."""
+DISCARD_FOR = 0.5
+"""Seconds for which the rest of a body that is too large is read and dropped."""
 
 
 def json_response(status: int, body: Any, media_type: str = "application/json") -> Response:
@@ -46,21 +47,26 @@ def problem_response(
 async def read_body(request: Request, limit: int) -> bytes | None:
     """The request's body, or None if it has more bytes than `limit`; then it is not kept.
 
-    Up to DISCARD bytes more are read and dropped: an answer to a client that is still
-    sending is lost when the socket closes with input unread.
+    What a client is about to send beyond it is read and dropped for a moment: an answer is
+    lost on the way when the socket closes with input unread.
     """
     announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit + DISCARD:
-        return None
+    too_large = announced.isdecimal() and int(announced) > limit
     body = bytearray()
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= limit:
+    stream = request.stream()
+    if not too_large:
+        async for chunk in stream:
             body += chunk
-        elif size > limit + DISCARD:
-            break
-    return bytes(body) if size <= limit else None
+            if len(body) > limit:
+                too_large = True
+                break
+    if not too_large:
+        return bytes(body)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_FOR):
+            async for _ in stream:
+                pass
+    return None
 
 
 def build_app(state: AdminState) -> Starlette:

@@ -31,7 +31,7 @@ supervisor.run = lambda settings: run(settings, command)
 sys.exit(cli.main(sys.argv[1:]))
 """
 
-TABLE = "curl -N http://127.0.0.1"
+TABLE = "curl -N 'http://127.0.0.1"
 ROUTES = (
     '[{"workflow": "W", "feature": "F", "transport": "sse", "methods": ["GET"],'
     ' "endpoint": "/f/t/%s", "topic": None, "history": None, "deliver": None}]'
