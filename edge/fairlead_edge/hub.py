@@ -52,7 +52,6 @@ class _Open:
         heard: sequence of the last message, also before the position was known.
         heard: sequence of the last message, also before the position was known.
         ready: done when the room may be joined.
-        early: stream sequence of what was received before the position was known, or 0.
     """
 
     room: Room
@@ -61,7 +60,6 @@ class _Open:
     ready: asyncio.Task[None] | None = None
     holders: int = 0
     asked: float = 0.0
-    early: int = 0
     heard: int = 0
     lingering: asyncio.TimerHandle | None = None
     hops: list[Hop] = field(default_factory=list)
@@ -158,14 +156,31 @@ class Hub:
             await self._bus.round_trip()
             return
         state = await self._state(opened.room.template)
+        room, last = opened.room, opened.room.position
+        if last is None or last.created != state.created:
+            # What was heard while the question was out may be newer than its answer.
+            room.position = Position(state.created, max(state.sequence, opened.heard), state.time)
+        elif not await self._missed(opened):
+            # The room has nothing newer than it had, so its position may be as new as the answer.
+            newest = max(state.sequence, last.sequence)
+            room.position = Position(state.created, newest, state.time)
         opened.asked = self._loop.time()
-        # The answer may be older than what was heard since: that is seen, too.
-        here = Position(state.created, max(state.sequence, opened.early), state.time)
-        last = opened.room.position
-        if last is None or last.created != here.created or here.sequence >= last.sequence:
-            # What came while the question was out may be newer than its answer.
-            newer = max(here.sequence, opened.heard)
-            opened.room.position = Position(here.created, newer, here.time)
+
+    async def _missed(self, opened: _Open) -> bool:
+        """Whether the room's stream has more than was heard; that is then read.
+
+        Raises:
+            NotStored: the stream does not answer.
+        """
+        room = opened.room
+        async with self._reading:
+            last = await roomlog.last(self._bus, room.template, room.subject)
+        if room.position is None or last <= room.position.sequence:
+            return False
+        if opened.held is None:
+            opened.held = []
+            self._fill(opened, last)
+        return True
 
     async def _state(self, template: str) -> StreamState:
         """Where a topic's stream stands; those who ask while a question is out share the next one.
@@ -215,8 +230,6 @@ class Hub:
         trace = ""
         if self._tracing is not None and (parent := parent_of(headers.get("traceparent", ""))):
             trace = self._deliver_span(opened, parent.sampled, str(parent), data)
-        if opened.history is not None and opened.room.position is None:
-            opened.early = int(headers.get("Nats-Sequence", 0))
         opened.room.received(headers, data, trace)
         if len(opened.room.pending) == 1:
             if not self._dirty:
@@ -307,19 +320,12 @@ class Hub:
                 task.add_done_callback(self._chores.discard)
 
     async def _look_at(self, opened: _Open) -> None:
-        room = opened.room
-        while self._rooms.get(room.subject) is opened and self._bus.connected:
+        while self._rooms.get(opened.room.subject) is opened and self._bus.connected:
             try:
-                async with self._reading:
-                    last = await roomlog.last(self._bus, room.template, room.subject)
+                await self._missed(opened)
+                return
             except NotStored:
                 await asyncio.sleep(LAG)
-                continue
-            missed = room.position is not None and last > room.position.sequence
-            if missed and opened.held is None:
-                opened.held = []
-                self._fill(opened, last)
-            return
 
     def _deliver_span(self, opened: _Open, sampled: bool, parent: str, data: bytes) -> str:
         if not sampled or self._tracing is None:

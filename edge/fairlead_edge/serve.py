@@ -120,6 +120,7 @@ async def _relay_until(
             return
         app.host = host
         readiness.serving = True
+        process.settle()
         chores = [
             asyncio.create_task(host.fleet.watch()),
             asyncio.create_task(host.relay.tick()),

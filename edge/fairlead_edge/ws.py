@@ -164,7 +164,7 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
             self.handle_pong(frame)
         elif opcode is Opcode.CLOSE:
             self._write_out()
-            self.close_sent = True
+            self._wait_for_close()
             self.transport.close()
 
     def _message(self, connection: Connection, data: bytes) -> None:
@@ -221,7 +221,9 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
         if self.read_paused:
             self.pong_timer = self.loop.call_later(PONG_WITHIN, self.keepalive_timeout)
             return
-        super().keepalive_timeout()
+        # uvicorn's would wait, perhaps for minutes, until a dead peer has read what is written.
+        self.pong_timer = self.pending_ping_payload = None
+        self.close(Close.INTERNAL, "no pong in time")
 
     # Out
 

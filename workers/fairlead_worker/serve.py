@@ -72,6 +72,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             hands.open()
             await bus.round_trip()
             readiness.serving = True
+            process.settle()
             log.info("worker %s serves %d workflows", worker, len(manifest.routes))
             await stop.wait()
             readiness.draining = True
