@@ -47,7 +47,7 @@ DUPLICATE_WINDOW = 120.0
 """Seconds in which a stream knows a message id again."""
 
 CONGESTED = 1024 * 1024
-"""Bytes waiting for NATS beyond which `drained` waits."""
+"""Bytes given to NATS after which its socket is waited for, by those who can wait."""
 
 SAY_EVERY = 5.0
 """Seconds between two lines about a NATS that does not answer."""
@@ -172,6 +172,7 @@ class Bus:
         self._jetstream: JetStreamContext = self._client.jetstream(timeout=5)
         self._up = asyncio.Event()
         self._flushing = False
+        self._written = 0  # bytes, since somebody last waited for NATS to take them
         self._inbox = options.subjects.inbox(options.role, options.process)
         self._tokens = itertools.count(1)
         self._replies: dict[str, asyncio.Future[tuple[bytes, bytes]]] = {}
@@ -359,15 +360,21 @@ class Bus:
         client = self._client
         if client.is_connected and client._pending and client._transport is not None:
             lines, client._pending = client._pending, []
+            self._written += client._pending_data_size
             client._pending_data_size = 0
             client._transport.writelines(lines)
 
+    @property
+    def congested(self) -> bool:
+        """Whether so much waits for NATS that whoever can wait should: see `drained`."""
+        return self._client._pending_data_size > CONGESTED or self._written > CONGESTED
+
     async def drained(self) -> None:
-        """Wait while more than 1 MiB waits for NATS; at once if nothing does."""
+        """Wait until NATS has taken most of what waits for it."""
         transport = self._client._transport
         if transport is not None and self._client.is_connected:
-            if self._client._pending_data_size > CONGESTED:
-                self._flush()
+            self._flush()
+            self._written = 0
             try:
                 await transport.drain()  # type: ignore[no-untyped-call]  # nats-py's
             except OSError:

@@ -372,13 +372,16 @@ class Run:
             size: bytes that are owed for it; as many or more will be paid, or the run would
                 stand still one day.
         """
-        await self._before_a_word()
+        if self.doubted or not self.tools.bus.connected:
+            await self._before_a_word()
+        self.emitted = True
         while self._owed >= CREDIT:
             self._paid = asyncio.Event()
             await self._paid.wait()
         self._owed += size
         self._say(answer)
-        await self.tools.bus.drained()
+        if self.tools.bus.congested:
+            await self.tools.bus.drained()
 
     async def _before_a_word(self) -> None:
         if self.doubted and not await self._still_wanted():

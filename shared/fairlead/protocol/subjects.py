@@ -19,6 +19,7 @@ channel are one each, so a subject can be taken apart from both of its ends.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import NamedTuple
 
 from fairlead.errors import BadName, Malformed
@@ -66,12 +67,10 @@ class Subjects:
         """What a worker subscribes to for one workflow, in the queue group WORKERS."""
         return f"{self.root}.in.{feature}.{workflow}.>"
 
-    def room_of_inbound(self, subject: str) -> tuple[str, str]:
+    @staticmethod
+    def room_of_inbound(subject: str) -> tuple[str, str]:
         """(topic, channel) of a subject made by `inbound`."""
-        tokens = subject.split(".")
-        if len(tokens) < 7:
-            raise Malformed(f"{subject!r} is no subject of a message")
-        return ".".join(tokens[5:-1]), tokens[-1]
+        return _room_of_inbound(subject)
 
     def connection(self, connection: str) -> str:
         """Where a connection is reached, by its id.
@@ -140,6 +139,14 @@ class Subjects:
     def manifests(self) -> str:
         """The key-value bucket of the manifests."""
         return f"FL_{self.app}_manifests"
+
+
+@lru_cache(maxsize=4096)  # a room's messages come many at a time
+def _room_of_inbound(subject: str) -> tuple[str, str]:
+    tokens = subject.split(".")
+    if len(tokens) < 7:
+        raise Malformed(f"{subject!r} is no subject of a message")
+    return ".".join(tokens[5:-1]), tokens[-1]
 
 
 def parse_answer(subject: str) -> Answer | str:
