@@ -152,6 +152,16 @@ class V1:
             if frame["type"] == type and members.items() <= frame.items():
                 return frame
 
+    async def each(self, *types: str) -> list[dict[str, Any]]:
+        """One frame of each of these types, in whatever order they come: the room's own copy
+        of a message may be before or after its ack."""
+        found: dict[str, dict[str, Any]] = {}
+        while len(found) < len(types):
+            frame = await self.next()
+            if frame["type"] in types:
+                found.setdefault(frame["type"], frame)
+        return [found[type] for type in types]
+
     async def send(self, data: Any, **members: Any) -> int:
         """Send a message; its ref."""
         ref = next(self._refs)

@@ -131,8 +131,8 @@ async def test_one_chat_message_is_one_trace_over_three_processes_and_two_edges(
         second.raw(room) as raw,
     ):
         await client.send("hello", traceparent=parent)
-        mine, theirs = await client.until("message"), await member.until("message")
-        ack = await client.until("ack")
+        mine, ack = await client.each("message", "ack")
+        theirs = await member.until("message")
         assert await raw.recv() == "hello"
     await traced.settle()
     spans = traced.spans.of(trace_id(parent))
@@ -181,7 +181,7 @@ async def test_an_answer_names_the_span_that_received_the_question(traced: Trace
     async with traced.edges[0].v1("/support/realtime/echo") as client:
         parent = new_parent()
         await client.send("hello", traceparent=parent)
-        message, ack = await client.until("message"), await client.until("ack")
+        message, ack = await client.each("message", "ack")
     spans = await traced.spans.trace(trace_id(parent), 2)
     assert {span.name for span in spans} == {"receive echo", "process echo"}
     assert (
@@ -257,7 +257,7 @@ async def test_what_a_client_does_not_want_traced_carries_nothing(traced: Traced
         traced.edges[0].v1(room) as client,
     ):
         await client.send("silent", traceparent=silent)
-        message, ack = await client.until("message"), await client.until("ack")
+        message, ack = await client.each("message", "ack")
         await client.send("loud", traceparent=loud)
         await client.until("ack")
         await until(lambda: len(published) == len(received) == 2, "both are overheard")
@@ -286,8 +286,8 @@ async def test_always_off_traces_nothing_whatever_a_client_says(
             edge.v1(room) as client,
         ):
             await client.send("plain")
-            assert "trace" not in await client.until("message")
-            assert "trace" not in await client.until("ack")
+            for frame in await client.each("message", "ack"):
+                assert "trace" not in frame
             await client.send("asked for", traceparent=parent)
             assert "trace" not in await client.until("ack")
             await until(lambda: len(published) == 2, "both are overheard")
