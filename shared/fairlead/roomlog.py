@@ -99,8 +99,8 @@ async def _read_batch(bus: Bus, topic: str, subject: str, after: int, size: int)
     interest = bus.subscribe(inbox, take)
     timer = loop.call_later(ACK_WITHIN, _end, done)
     asked = orjson.dumps({"seq": after + 1, "next_by_subj": subject, "batch": size})
+    stream = bus.subjects.stream(topic)
     try:
-        stream = bus.subjects.stream(topic)
         bus.publish(f"$JS.API.DIRECT.GET.{stream}", asked, inbox)
         await done
     except TimeoutError:

@@ -146,10 +146,10 @@ async def test_a_handshake_is_one_call_of_handle_connect_and_one_of_run_asgi() -
             super().handle_connect(event)
             calls.append(("handle_connect", event))
             calls.append(("tasks", len(self.tasks)))
-            self.scope["extensions"]["noted"] = {}
+            (self.scope.get("extensions") or {})["noted"] = {}
 
         async def run_asgi(self) -> None:
-            calls.append(("run_asgi", dict(self.scope["extensions"] or {})))
+            calls.append(("run_asgi", dict(self.scope.get("extensions") or {})))
             await super().run_asgi()
 
     protocol, wire = make(Noting)

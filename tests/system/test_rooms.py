@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 from nats.aio.client import Client as NatsClient
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType
+from nats.js.errors import NotFoundError
 
 from fairlead.protocol import cursor
 from fairlead.protocol.subjects import Subjects
@@ -456,7 +457,7 @@ async def test_a_stream_knows_ids_for_two_minutes(fleet: Fleet) -> None:
 
 
 async def test_a_topic_without_history_has_no_stream(fleet: Fleet) -> None:
-    with pytest.raises(nats.js.errors.NotFoundError):
+    with pytest.raises(NotFoundError):
         await fleet.nats.jetstream().stream_info(Subjects(fleet.app.app).stream("volatile"))
 
 
