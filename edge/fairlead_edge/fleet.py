@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,11 +69,14 @@ class Fleet:
             log.warning("build %s is not served: %s", digest, error)
 
     def _call_the_roll(self) -> None:
-        # NATS was away: nobody could be heard, so nobody is gone for that.
+        self._nobody_could_be_heard()
+        self._bus.publish(self._bus.subjects.roll, b"")
+
+    def _nobody_could_be_heard(self) -> None:
+        """NATS, or this edge, was away: nobody is gone for that."""
         now = self._loop.time()
         for worker in self._workers.values():
             worker.seen = now
-        self._bus.publish(self._bus.subjects.roll, b"")
 
     def _beaten(self, subject: str, reply: str, data: bytes, headers: bytes) -> None:
         try:
@@ -93,13 +97,15 @@ class Fleet:
 
     async def watch(self) -> None:
         """Follow workers that come and go, until cancelled."""
+        looked = self._loop.time()
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEAT / 4):
                     await self._news.wait()
-            except TimeoutError:
-                pass
             self._news.clear()
+            still, looked = self._loop.time() - looked, self._loop.time()
+            if still > BEAT:
+                self._nobody_could_be_heard()  # it was this edge's loop that stood still
             if self._bus.connected:
                 self._bury()
             try:

@@ -27,6 +27,9 @@ log = logging.getLogger("fairlead.edge")
 TICK = 0.1
 """Seconds between two looks at what is overdue."""
 
+STILL = 1.0
+"""Seconds without a tick after which this edge's own loop stood still (SIGSTOP, a laptop's lid)."""
+
 CREDIT_STEP = 64 * 1024
 """Bytes read by a client after which its run is told."""
 
@@ -314,9 +317,15 @@ class Relay:
 
     async def tick(self) -> None:
         """Look after what is overdue, until cancelled."""
+        ticked = self._loop.time()
         while True:
             await asyncio.sleep(TICK)
             now = self._loop.time()
+            still, ticked = now - ticked, now
+            if still > STILL:
+                # It was this edge that stood still: answers and beats wait to be read.
+                self._clocks_anew(now)
+                continue
             for flight in list(self._flights.values()):
                 if flight.delivery.state is State.HELD:
                     self._look_at_held(flight, now)
@@ -382,9 +391,13 @@ class Relay:
 
     def _nats_came(self) -> None:
         now = self._loop.time()
+        self._clocks_anew(now)
         for flight in list(self._flights.values()):
             if flight.delivery.state is State.HELD:
                 flight.delivery.send(now)
                 self._send(flight)
-            else:
-                flight.delivery.back(now)
+
+    def _clocks_anew(self, now: float) -> None:
+        """Nothing was heard for a while, for a reason that is not the workers'."""
+        for flight in self._flights.values():
+            flight.delivery.back(now)

@@ -265,6 +265,21 @@ async def test_a_frozen_workers_run_does_not_speak_again(app: System, tmp_path: 
         assert [frame.get("data") for frame in frames][1:] == ["end", None], "nothing in between"
 
 
+async def test_a_frozen_edge_takes_nothing_from_its_workers(app: System, tmp_path: Path) -> None:
+    """It was the edge that heard no beats: when it wakes, the run in hand is still the first attempt."""
+    worker = await app.worker()
+    edge = await app.edge()
+    async with edge.v1("/support/realtime/slow") as client:
+        await client.send(str(tmp_path / "go"))
+        assert (await client.until("message"))["data"] == f"attempt 1 in {worker.pid}"
+        edge.freeze()
+        await asyncio.sleep(6)  # the freeze itself: longer than two beats
+        edge.thaw()
+        (tmp_path / "go").touch()
+        assert (await client.next())["data"] == "end", "no restart"
+        assert (await client.next())["type"] == "ack"
+
+
 @pytest.mark.parametrize("path", ["slow", "again"])
 async def test_a_lost_worker_ends_or_restarts_a_stream(app: System, path: str) -> None:
     first = await app.worker()
