@@ -136,6 +136,9 @@ class EdgeApp:
                     426, "this endpoint is a WebSocket; it would have been accepted",
                     {"Upgrade": "websocket"},
                 )  # fmt: skip
+            if "run" in dict(query):
+                # It asks to attach. To ignore that would start a run that nobody wanted.
+                raise Refused(404, "no run can be attached to in this version; leave ?run= out")
             resumed = _resumed(match.route, request.headers, query)
             if resumed is _ENDED:
                 await Response(status_code=204)(scope, receive, send)

@@ -431,3 +431,10 @@ async def test_in_dev_the_problem_says_what_the_exception_said(
             await client.send("before")
             error = (await client.until("error"))["error"]
             assert error["detail"] == "RuntimeError: a secret"
+
+
+async def test_a_request_to_attach_to_a_run_starts_none(edge: Edge) -> None:
+    """`?run=` is not built yet: 404, as for a run that is not known."""
+    status, headers, body = await request(edge.http("/support/stream/value?run=abc"))
+    assert (status, headers["content-type"]) == (404, "application/problem+json")
+    assert "run" in json.loads(body)["detail"]
