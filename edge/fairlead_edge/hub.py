@@ -81,10 +81,6 @@ class Hub:
         self._chores: set[asyncio.Task[None]] = set()
         bus.on_up.append(self._nats_came)
 
-    @property
-    def rooms(self) -> int:
-        return len(self._rooms)
-
     # Joining and leaving
 
     async def open(self, template: str, topic: str, channel: str, history: History | None) -> Room:

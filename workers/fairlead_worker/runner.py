@@ -372,9 +372,7 @@ class Run:
             size: bytes that are owed for it; as many or more will be paid, or the run would
                 stand still one day.
         """
-        if self.doubted or not self.tools.bus.connected:
-            await self._before_a_word()
-        self.emitted = True
+        await self._before_a_word()
         while self._owed >= CREDIT:
             self._paid = asyncio.Event()
             await self._paid.wait()

@@ -51,7 +51,6 @@ class Answer(enum.IntEnum):
     DIRECT = ord(
         "P"
     )  # len(topic) 2 | len(from) 2 | topic from | type 1 | data: from another client
-    MISSED = ord("M")  # a `direct` of this message found nobody; the name follows
 
 
 class Control(enum.IntEnum):

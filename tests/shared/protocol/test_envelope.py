@@ -90,7 +90,6 @@ def test_an_empty_context_costs_no_byte() -> None:
         (bytes([Answer.BUSY]), b"B"),
         (bytes([Answer.DONE]), b"D"),
         (bytes([Answer.ASK]), b"Q"),
-        (bytes([Answer.MISSED]), b"M"),
     ],
 )
 def test_each_answer_on_the_wire(answer: bytes, wire: bytes) -> None:
