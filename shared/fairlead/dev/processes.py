@@ -99,7 +99,8 @@ class Child:
         if not self._asked:
             self._asked = True
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
+                # Not by `send_signal`: it polls first, and takes the exit code from asyncio.
+                os.kill(self.pid, signal.SIGTERM)
         try:
             async with asyncio.timeout(self.spec.grace):
                 await self.ended()
