@@ -24,14 +24,16 @@ from starlette.websockets import WebSocket
 from fairlead.admin import problem_response, read_body
 from fairlead.errors import BadName, Malformed, NotStored
 from fairlead.protocol import cursor, frames
-from fairlead.protocol.envelope import Context, encode_context
+from fairlead.protocol.envelope import Context, encode_context, grouped
 from fairlead.protocol.manifest import Route
-from fairlead.protocol.problems import MAX_MESSAGE
+from fairlead.protocol.problems import MAX_MESSAGE, NO_WORKER
 from fairlead.telemetry import parent_of, unsampled
+from fairlead_edge.admission import Check, Verdict
 from fairlead_edge.connection import Connection, Settled
 from fairlead_edge.host import Host
-from fairlead_edge.room import Room
+from fairlead_edge.room import V1, Room
 from fairlead_edge.routes import WEBSOCKET, Match, room_of
+from fairlead_edge.scopes import ConnectionScope
 from fairlead_edge.sse import Stream, named_event
 from fairlead_edge.ws import EXTENSION, EdgeWebSocketProtocol
 
@@ -46,9 +48,23 @@ _HEADERS_OF_THE_HOP = frozenset({"connection", "upgrade", "keep-alive", "transfe
 class Refused(Exception):
     """The request is answered with a problem."""
 
-    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, detail: str | None, headers: dict[str, str] | None = None, **members: Any
+    ) -> None:
         super().__init__(detail)
-        self.response = problem_response(status, detail, headers)
+        self.response = problem_response(status, detail, headers, **members)
+
+    @classmethod
+    def by_worker(cls, failure: dict[str, Any]) -> Refused:
+        """As a worker, or the relay, said."""
+        members = {k: v for k, v in failure.items() if k not in ("type", "title")}
+        status = int(members.pop("status", 500))
+        headers = RETRY_AFTER if status == NO_WORKER else None
+        return cls(status, members.pop("detail", None), headers, **members)
+
+
+class Left(Exception):
+    """The client has gone before it was answered."""
 
 
 class EdgeApp:
@@ -78,41 +94,63 @@ class EdgeApp:
     # WebSocket
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        socket = WebSocket(scope, receive, send)
+        await receive()  # websocket.connect
+        leaving = asyncio.ensure_future(receive())
         try:
-            host = self._ready()
             protocol = self._protocol(scope)
-            match = _find(host, scope, WEBSOCKET)
-            query = _query(scope)
-            topic, channel = _room(match, query)
-            room = await _open(host, match.route, topic, channel)
+            connection = await self._connection(scope, protocol, leaving)
+            await self._accept(connection, protocol, scope, leaving, send)
         except Refused as refused:
-            await socket.send_denial_response(refused.response)
-            return
-        settled = Settled(
-            match.route,
-            room,
-            host.bus.subjects.inbound(match.route.feature, match.route.workflow, topic, channel),
-            encode_context(_context(scope, query, match)),
-        )
+            await WebSocket(scope, receive, send).send_denial_response(refused.response)
+        except Left:
+            pass
+        finally:
+            leaving.cancel()
+
+    async def _connection(
+        self, scope: Scope, protocol: EdgeWebSocketProtocol, leaving: asyncio.Future[Any]
+    ) -> Connection:
+        """All that can be settled before a run is asked for.
+
+        Raises:
+            Refused, Left: there is to be no connection.
+        """
+        host = self._ready()
+        match = _find(host, scope, WEBSOCKET)
+        query = _query(scope)
+        topic, channel = _room(match, query)
+        id = host.new_id()
+        context = encode_context(_context(scope, query, match))
+        settled = Settled(match.route, _inbound(host, match.route, topic, channel), context)
+        if match.route.checks and match.route.run == "message":
+            verdict = await _checked(host, id, settled, b"", leaving)
+            settled.admit(verdict.who, verdict.subject)
+        room = await _open(host, match.route, topic, channel)
         v1 = frames.SUBPROTOCOL in scope.get("subprotocols", ())
-        connection = Connection(host, protocol, host.new_id(), settled, v1)
+        return Connection(host, protocol, id, settled, room, v1)
+
+    @staticmethod
+    async def _accept(
+        connection: Connection, protocol: EdgeWebSocketProtocol, scope: Scope,
+        leaving: asyncio.Future[Any], send: Send,
+    ) -> None:  # fmt: skip
+        """Make it a member of its room, have its run opened if it has one, and say 101."""
+        resumes = b"cursor=" in scope["query_string"] and "cursor" in dict(_query(scope))
+        connection.enter(False if resumes else None)
         try:
-            await receive()  # websocket.connect
-            # From here to the welcome nothing else runs: what is stored now reaches the member.
-            await send(
-                {
-                    "type": "websocket.accept",
-                    "subprotocol": frames.SUBPROTOCOL if v1 else None,
-                    "headers": [],
-                }
-            )
+            if isinstance(connection.scope, ConnectionScope):
+                connection.scope.open()
+                await _answered(connection.scope.verdict, leaving)
+            if leaving.done():
+                raise Left
+            leaving.cancel()
+            subprotocol = frames.SUBPROTOCOL if connection.dialect == V1 else None
+            await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
         except BaseException:
-            host.hub.close(room)
+            connection.closed()
             raise
-        host.entered(connection)
-        connection.opened(False if "cursor" in dict(query) else None)
-        protocol.hand_over(connection, frames.MAX_FRAME if v1 else MAX_MESSAGE)
+        protocol.hand_over(connection, frames.MAX_FRAME if subprotocol else MAX_MESSAGE)
+        connection.opened()
 
     @staticmethod
     def _protocol(scope: Scope) -> EdgeWebSocketProtocol:
@@ -131,12 +169,7 @@ class EdgeApp:
             match = _find(host, scope, request.method)
             query = _query(scope)
             topic, channel = _room(match, query)
-            if match.route.transport == "websocket":
-                raise Refused(
-                    426, "this endpoint is a WebSocket; it would have been accepted",
-                    {"Upgrade": "websocket"},
-                )  # fmt: skip
-            if "run" in dict(query):
+            if match.route.transport == "sse" and "run" in dict(query):
                 # It asks to attach. To ignore that would start a run that nobody wanted.
                 raise Refused(404, "no run can be attached to in this version; leave ?run= out")
             resumed = _resumed(match.route, request.headers, query)
@@ -146,26 +179,81 @@ class EdgeApp:
             body = await read_body(request, MAX_MESSAGE)
             if body is None:
                 raise Refused(413, f"a body has at most {MAX_MESSAGE} bytes")
-            room = await _open(host, match.route, topic, channel) if match.route.topic else None
+            context = encode_context(_context(scope, query, match))
+            settled = Settled(match.route, _inbound(host, match.route, topic, channel), context)
+            await self._serve_stream(host, settled, (topic, channel), request, body, resumed, send)
         except Refused as refused:
             await refused.response(scope, receive, send)
+        except (ClientDisconnect, Left):
             return
-        except ClientDisconnect:
-            return
-        stream = Stream(host, match.route, room)
-        subject = host.bus.subjects.inbound(
-            match.route.feature, match.route.workflow, topic, channel
-        )
-        parent = parent_of(request.headers.get("traceparent", ""))
-        hop = host.receive_span(match.route, parent, len(body))
-        trace = hop.parent if hop is not None else unsampled(parent)
-        if resumed is not None:
-            stream.say(named_event("resumed", {"recovered": False}))
-        stream.start(subject, body, encode_context(_context(scope, query, match)), trace, hop)
+
+    async def _serve_stream(
+        self, host: Host, settled: Settled, of: tuple[str, str], request: Request, body: bytes,
+        resumed: object | None, send: Send,
+    ) -> None:  # fmt: skip
+        """Answer with events, or say why not.
+
+        Raises:
+            Refused: nothing was sent yet.
+        """
+        route = settled.route
+        leaving = asyncio.ensure_future(_until_disconnect(request.receive))
         try:
-            await _stream(stream, str(trace), receive, send, scope)
+            if route.checks and (route.transport == "websocket" or not route.executes):
+                verdict = await _checked(host, host.new_id(), settled, body, leaving)
+                settled.admit(verdict.who, verdict.subject)
+            if route.transport == "websocket":
+                raise Refused(
+                    426, "this endpoint is a WebSocket; it would have been accepted",
+                    {"Upgrade": "websocket"},
+                )  # fmt: skip
+            room = await _open(host, route, *of) if route.topic else None
+            stream = Stream(host, route, room)
+            stream.who = settled.who
+            parent = parent_of(request.headers.get("traceparent", ""))
+            hop = host.receive_span(route, parent, len(body))
+            trace = hop.parent if hop is not None else unsampled(parent)
+            if resumed is not None:
+                stream.say(named_event("resumed", {"recovered": False}))
+            stream.start(settled.subject, body, settled.context, trace, hop)
+            try:
+                await _stream(stream, str(trace), leaving, send)
+            finally:
+                stream.closed()
         finally:
-            stream.closed()
+            leaving.cancel()
+
+
+def _inbound(host: Host, route: Route, topic: str, channel: str) -> str:
+    return host.bus.subjects.inbound(route.feature, route.workflow, topic, channel)
+
+
+async def _answered(verdict: asyncio.Future[Verdict], leaving: asyncio.Future[Any]) -> Verdict:
+    """What a worker says of a client, if the client stays as long.
+
+    Raises:
+        Refused: it is not to come in. Left: it is gone.
+    """
+    either: set[asyncio.Future[Any]] = {verdict, leaving}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if not verdict.done():
+        raise Left
+    if verdict.result().failure is not None:
+        raise Refused.by_worker(verdict.result().failure or {})
+    return verdict.result()
+
+
+async def _checked(
+    host: Host, id: str, settled: Settled, body: bytes, leaving: asyncio.Future[Any]
+) -> Verdict:
+    """Have a worker ask the policies and check the inputs; raises as `_answered`."""
+    check = Check(host.relay, id)
+    check.ask(settled.route, settled.subject, settled.context, body, host.now())
+    try:
+        return await _answered(check.verdict, leaving)
+    except BaseException:
+        check.give_up()
+        raise
 
 
 def _as_asgi(handler: Any) -> Any:
@@ -178,30 +266,25 @@ def _as_asgi(handler: Any) -> Any:
     return Endpoint()
 
 
-async def _stream(stream: Stream, trace: str, receive: Receive, send: Send, scope: Scope) -> None:
-    """Answer: the head when the run is taken, then what it says, until either side ends it."""
-    leaving = asyncio.ensure_future(_until_disconnect(receive))
-    try:
-        either: set[asyncio.Future[Any]] = {stream.head, leaving}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not stream.head.done():
-            return
-        failure = stream.head.result()
-        if failure is not None:
-            status = int(failure.get("status", 500))
-            retry = RETRY_AFTER if status == 503 else None
-            members = {k: v for k, v in failure.items() if k not in ("type", "title", "status")}
-            response = problem_response(status, members.pop("detail", None), retry, **members)
-            await response(scope, receive, send)
-            return
-        writing = asyncio.ensure_future(_write(stream, trace, send))
-        ends: set[asyncio.Future[Any]] = {writing, leaving, stream.cut}
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        writing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await writing
-    finally:
-        leaving.cancel()
+async def _stream(stream: Stream, trace: str, leaving: asyncio.Future[Any], send: Send) -> None:
+    """Answer: the head when the run is accepted, then what it says, until either side ends it.
+
+    Raises:
+        Refused: the run is not to be.
+    """
+    either: set[asyncio.Future[Any]] = {stream.head, leaving}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if not stream.head.done():
+        return
+    failure = stream.head.result()
+    if failure is not None:
+        raise Refused.by_worker(failure)
+    writing = asyncio.ensure_future(_write(stream, trace, send))
+    ends: set[asyncio.Future[Any]] = {writing, leaving, stream.cut}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    writing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await writing
 
 
 async def _write(stream: Stream, trace: str, send: Send) -> None:
@@ -271,7 +354,7 @@ def _context(scope: Scope, query: list[tuple[str, str]], match: Match) -> Contex
         for name, value in Headers(scope=scope).items()
         if name not in _HEADERS_OF_THE_HOP and not name.startswith("sec-websocket-")
     }
-    return Context(dict(query), headers, match.path)
+    return Context(grouped(query), headers, match.path)
 
 
 async def _open(host: Host, route: Route, topic: str, channel: str) -> Room:

@@ -1,8 +1,8 @@
-"""A client on a WebSocket, raw or `fairlead.v1`: what comes in, what waits, what goes out.
+"""A client on a WebSocket, raw or `fairlead.v1`: what comes in, and what goes out.
 
 ::
 
-    frame_received ──▶ waiting ──window──▶ Relay ──▶ … a worker … ──▶ item, finished
+    frame_received ──▶ Scope ──▶ Relay ──▶ … a worker … ──▶ item, answer
     room_bytes, item ──▶ outgoing ──end of the turn──▶ one write, at most 64 KiB in the transport
 """
 
@@ -19,11 +19,13 @@ from fairlead.protocol import frames
 from fairlead.protocol.envelope import DataType, Kind, Work
 from fairlead.protocol.frames import Cancel
 from fairlead.protocol.manifest import Route
-from fairlead.protocol.problems import CANCELLED, Close, problem
+from fairlead.protocol.problems import CANCELLED, NO_WORKER, Close, problem
 from fairlead.telemetry import parent_of
+from fairlead_edge.admission import admitted
 from fairlead_edge.host import Host
 from fairlead_edge.relay import Flight
 from fairlead_edge.room import RAW, V1, Room, websocket_frame
+from fairlead_edge.scopes import ConnectionScope, MessageScope, Scope
 from fairlead_edge.session import Session, Violation
 from fairlead_edge.ws import HIGH_WATER, EdgeWebSocketProtocol
 
@@ -36,51 +38,59 @@ BUDGET = 1024 * 1024
 """Bytes that may wait for a client that does not read; with more it is closed with 4001."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settled:
     """What the handshake settled.
 
     Attributes:
         subject: NATS subject of the client's messages.
-        context: query, headers and path, encoded once.
+        context: query, headers, path and subject, encoded once.
+        who: the subject's id, or "".
     """
 
     route: Route
-    room: Room
     subject: str
     context: bytes
+    who: str = ""
+
+    def admit(self, who: str, subject: Any) -> None:
+        """Policies found who it is; `subject` is a JSON value."""
+        self.who = who
+        self.context = admitted(self.context, subject)
 
 
 class Connection:
-    """One client. Implements `relay.Owner` and `room.Member`.
+    """One client. Implements `room.Member` and `host.Client`.
 
     Attributes:
-        id: `<edge>-…`; other clients see it as `from`.
+        id: `<edge>-…`; other clients see it as `from`, if no policy finds who it is.
+        scope: where its messages go.
     """
 
     __slots__ = (
-        "_count", "_flights", "_host", "_leaving", "_outgoing", "_outgoing_bytes", "_protocol",
-        "_scheduled", "_session", "_settled", "_waiting", "_waiting_bytes", "gone", "id",
+        "_leaving", "_outgoing", "_outgoing_bytes", "_protocol", "_room", "_scheduled", "_session",
+        "gone", "host", "id", "scope", "settled",
     )  # fmt: skip
 
     def __init__(
-        self, host: Host, protocol: EdgeWebSocketProtocol, id: str, settled: Settled, v1: bool
-    ) -> None:
+        self, host: Host, protocol: EdgeWebSocketProtocol, id: str, settled: Settled, room: Room,
+        v1: bool,
+    ) -> None:  # fmt: skip
         self.id = id
         self.gone = False
-        self._host = host
+        self.host = host
+        self.settled = settled
         self._protocol = protocol
-        self._settled = settled
+        self._room = room
         self._session = Session() if v1 else None
-        self._count = 0
         # Most connections are idle: what they need only when busy is made then.
-        self._waiting: deque[Flight] | None = None
-        self._waiting_bytes = 0
-        self._flights: dict[int, Flight] | None = None
         self._outgoing: deque[tuple[bytes, Flight | None]] | None = None
         self._outgoing_bytes = 0
-        self._scheduled = False
+        # Until the 101 is out nothing is written, as if a write were coming.
+        self._scheduled = True
         self._leaving = False
+        one_run = settled.route.run == "connection"
+        self.scope: Scope = ConnectionScope(self) if one_run else MessageScope(self)
 
     @property
     def dialect(self) -> str:
@@ -88,27 +98,36 @@ class Connection:
 
     @property
     def route(self) -> Route:
-        return self._settled.route
+        return self.settled.route
 
     @property
     def topic(self) -> str:
-        return self._settled.room.topic
+        return self._room.topic
+
+    @property
+    def who(self) -> str:
+        return self.settled.who
 
     @property
     def busy(self) -> bool:
         """Whether messages of this client are not done."""
-        return bool(self._flights or self._waiting)
+        return self.scope.busy
 
-    def opened(self, recovered: bool | None) -> None:
-        """The 101 is out: be a member of the room, and say so.
+    def enter(self, recovered: bool | None) -> None:
+        """Be a member of the room, just before the 101 goes out; what is said waits until then.
 
         Args:
             recovered: for the welcome; None unless the client sent a cursor.
         """
-        room = self._settled.room
-        self._host.hub.join(room, self)
+        self.host.hub.join(self._room, self)
+        self.host.entered(self)
         if self._session is not None:
-            self._send(frames.welcome(self.id, room.cursor, recovered, frames.WINDOW))
+            self._send(frames.welcome(self.id, self._room.cursor, recovered, frames.WINDOW))
+
+    def opened(self) -> None:
+        """The 101 is out, and the socket handed over: write what waits."""
+        self.host.peers.known(self)
+        self.flush()
 
     # In
 
@@ -128,75 +147,42 @@ class Connection:
         if isinstance(frame, bytes):
             self._send(frame)
         elif isinstance(frame, Cancel):
-            self._cancel(frame.ref or 0)
+            self._cancel(frame)
         else:
             self._take(frame.type, frame.data, frame.id, frame.traceparent, frame.ref)
 
     def _take(
         self, kind: DataType, data: bytes, id: str = "", trace: str = "", ref: int | None = None
     ) -> None:
-        """Put a message in line; it goes out when its turn comes."""
-        host, settled = self._host, self._settled
-        self._count += 1
+        """Give a message to the scope, with the span that begins here."""
+        host, settled = self.host, self.settled
         hop = (
             host.receive_span(settled.route, parent_of(trace), len(data)) if host.tracing else None
         )
         parent = "" if hop is None else str(hop.parent)
         work = Work(Kind.MESSAGE, kind, data, host.now(), parent, id, settled.context)
-        flight = Flight(self, settled.route, self._count, settled.subject, work, ref, hop)
-        if self._waiting is None:
-            self._waiting = deque()
-        self._waiting.append(flight)
-        self._waiting_bytes += len(data)
-        self._next()
-        if self._session is None and self._waiting_bytes > RAW_WAITING:
+        self.scope.take(work, ref, hop)
+        if self._session is None and self.scope.waiting_bytes > RAW_WAITING:
             self._protocol.pause_reading()
 
-    def _next(self) -> None:
-        """Send as many messages as the trigger's window lets through."""
-        if self._flights is None:
-            self._flights = {}
-        while self._waiting and len(self._flights) < self._settled.route.window:
-            flight = self._waiting.popleft()
-            self._waiting_bytes -= len(flight.work.data)
-            self._flights[flight.delivery.number] = flight
-            self._host.relay.submit(flight)
-        if self._protocol.read_paused and self._waiting_bytes <= RAW_WAITING // 2 and not self.gone:
-            self._protocol.resume_reading()
+    def took(self) -> None:
+        """The scope has fewer messages waiting: read on."""
+        protocol = self._protocol
+        if protocol.read_paused and self.scope.waiting_bytes <= RAW_WAITING // 2 and not self.gone:
+            protocol.resume_reading()
 
-    def _cancel(self, ref: int) -> None:
+    def _cancel(self, frame: Cancel) -> None:
         assert self._session is not None
-        if ref not in self._session.unacknowledged:
-            return  # it is answered already; the answers have crossed
-        for flight in (self._flights or {}).values():
-            if flight.ref == ref:
-                self._host.relay.cancel(flight)
-                return
-        for flight in self._waiting or ():
-            if flight.ref == ref:
-                assert self._waiting is not None
-                self._waiting.remove(flight)
-                self._waiting_bytes -= len(flight.work.data)
-                if flight.hop is not None:
-                    flight.hop.end()
-                self._answer(flight, problem(CANCELLED, "cancelled"))
-                return
+        if frame.run is not None:
+            if not self.scope.cancel_run(frame.run):
+                self._send(frames.error(problem(404, f"run {frame.run[:80]!r} is not known")))
+        elif frame.ref in self._session.unacknowledged:  # else the answers have crossed
+            self.scope.cancel(frame.ref)
 
-    # What the relay tells
+    # What the scope tells
 
-    def taken(self, flight: Flight) -> None:
-        pass  # the client of a message need not know
-
-    def item(
-        self, flight: Flight, data_type: DataType, data: bytes, meta: dict[str, Any] | None
-    ) -> None:
-        if self.gone:
-            # Executed, as every message is. But if it is all for the sender, it has no reader.
-            if self.route.deliver == "sender":
-                self._host.relay.cancel(flight)
-            else:
-                self._host.relay.credit(flight, len(data))
-            return
+    def item(self, flight: Flight, data_type: DataType, data: bytes) -> None:
+        """One thing that `execute` said to this client."""
         if self._session is None:
             self._write(websocket_frame(data_type is not DataType.BINARY, data), flight)
             return
@@ -205,37 +191,45 @@ class Connection:
         )
         self._write(websocket_frame(True, body), flight)
 
-    def waiting(self, flight: Flight) -> None:
-        if self._session is not None and flight.ref is not None:
-            self._send(frames.waiting(flight.ref))
-
-    def worker_lost(self, flight: Flight) -> bool:
-        return True
+    def waiting(self, ref: int | None) -> None:
+        """No worker takes this message yet."""
+        if self._session is not None and ref is not None:
+            self._send(frames.waiting(ref))
 
     def restarted(self, flight: Flight) -> None:
-        if self._session is not None and flight.ref is not None:
+        """What came of it before is to be forgotten."""
+        if self._session is not None:
             self._send(frames.restart(flight.run_id, flight.delivery.attempt, flight.ref))
 
-    def finished(self, flight: Flight, failure: dict[str, Any] | None) -> None:
-        if self._flights is not None:
-            self._flights.pop(flight.delivery.number, None)
-        self._answer(flight, failure)
-        self._next()
-        if not self.busy:
-            self._host.settled(self)
-
-    def _answer(self, flight: Flight, failure: dict[str, Any] | None) -> None:
+    def answer(self, ref: int | None, failure: dict[str, Any] | None, trace: str) -> None:
         """The last frame for a message: its ack or its error."""
         if self._session is None:
             if failure is not None:
                 self._send(orjson.dumps({"type": "error", "error": failure}))
             return
-        assert flight.ref is not None
-        self._session.unacknowledged.discard(flight.ref)
+        assert ref is not None
+        self._session.unacknowledged.discard(ref)
         if failure is None:
-            self._send(frames.ack(flight.ref, flight.trace))
+            self._send(frames.ack(ref, trace))
         else:
-            self._send(frames.error(failure, flight.ref))
+            self._send(frames.error(failure, ref))
+
+    def run_ended(self, run: str, failure: dict[str, Any] | None) -> None:
+        """The run of this connection is over, and so is the connection."""
+        cancelled = failure is not None and failure.get("status") == CANCELLED
+        if failure is None or cancelled:
+            if self._session is not None:
+                self._send(frames.end(run))
+            self.close(Close.ENDED, "the run was cancelled" if cancelled else "the run ended")
+            return
+        if self._session is None:
+            self._send(orjson.dumps({"type": "error", "error": failure}))
+        else:
+            self._send(frames.error(failure))
+        if failure.get("status") == NO_WORKER:
+            self.close(Close.OVERLOADED, "no worker; reconnect later")
+        else:
+            self.close(Close.INTERNAL, f"the run failed; trace {failure.get('trace', 'unknown')}")
 
     def direct(self, sender: str, data_type: DataType, data: bytes) -> bool:
         """A peer's message; False if this client is gone."""
@@ -262,11 +256,11 @@ class Connection:
         self._outgoing_bytes += len(data)
         if not self._scheduled:
             self._scheduled = True
-            self._host.write_soon(self)
+            self.host.write_soon(self)
 
     def room_bytes(self, data: bytes) -> bool:
         protocol = self._protocol
-        if not self._outgoing and not protocol.clogged:
+        if not self._scheduled and not protocol.clogged:
             if protocol.open:
                 protocol.write(data)
             return False
@@ -287,13 +281,13 @@ class Connection:
                 batch.append(data)
                 size += len(data)
                 if flight is not None:
-                    self._host.relay.credit(flight, len(data))
+                    self.host.relay.credit(flight, len(data))
             self._outgoing_bytes -= size
             protocol.write(batch[0] if len(batch) == 1 else b"".join(batch))
         if not self._outgoing:
             self._outgoing = None
         elif self._outgoing_bytes > BUDGET:
-            self._host.slow_consumers += 1
+            self.host.slow_consumers += 1
             log.warning("a slow consumer is closed", extra={"connection": self.id})
             self.close(Close.SLOW_CONSUMER, "reads too slowly; reconnect and resume")
 
@@ -325,6 +319,7 @@ class Connection:
         for data, flight in outgoing or ():
             if flight is not None:
                 # Or its run would wait for a reader for ever, instead of being cancelled.
-                self._host.relay.credit(flight, len(data))
-        self._host.hub.leave(self._settled.room, self)
-        self._host.left(self)
+                self.host.relay.credit(flight, len(data))
+        self.host.hub.leave(self._room, self)
+        self.host.left(self)
+        self.scope.closed()

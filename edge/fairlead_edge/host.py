@@ -18,6 +18,7 @@ from fairlead.protocol.traceparent import Traceparent
 from fairlead.telemetry import Hop, Tracing
 from fairlead_edge.fleet import Fleet
 from fairlead_edge.hub import Hub
+from fairlead_edge.peers import Peers
 from fairlead_edge.relay import Relay
 from fairlead_edge.routes import RouteTable
 from fairlead_edge.settings import EdgeSettings
@@ -36,6 +37,11 @@ class Client(Protocol):
     @property
     def topic(self) -> str:
         """The name of its room's topic, or "" if it is in none."""
+        ...
+
+    @property
+    def who(self) -> str:
+        """Its subject's id, or "" where no policy found one."""
         ...
 
     @property
@@ -81,7 +87,8 @@ class Host:
         self.clients: dict[str, Client] = {}
         self.slow_consumers = 0
         self.hub = Hub(bus, tracing)
-        self.relay = Relay(bus, edge, self, settings.worker_wait)
+        self.peers = Peers(bus)
+        self.relay = Relay(bus, edge, self.peers, settings.worker_wait)
         self.fleet = Fleet(bus, self.relay.beat, self.relay.worker_gone, self._routes_changed)
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)
@@ -98,9 +105,11 @@ class Host:
 
     def entered(self, client: Client) -> None:
         self.clients[client.id] = client
+        self.peers.entered(client)
 
     def left(self, client: Client) -> None:
         self.clients.pop(client.id, None)
+        self.peers.left(client)
         self.settled(client)
 
     def settled(self, client: Client) -> None:
@@ -112,14 +121,6 @@ class Host:
         while any(client.busy for client in self.clients.values()) or self.relay.outstanding:
             self._idle.clear()
             await self._idle.wait()
-
-    def deliver_direct(
-        self, connection: str, topic: str, sender: str, data_type: DataType, data: bytes
-    ) -> bool:
-        client = self.clients.get(connection)
-        if client is None or not topic or client.topic != topic:
-            return False
-        return client.direct(sender, data_type, data)
 
     def write_soon(self, client: Client) -> None:
         """Flush a client at the end of this turn: one write for all it got in it."""

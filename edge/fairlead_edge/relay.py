@@ -10,17 +10,20 @@ import asyncio
 import contextlib
 import logging
 import random
-from typing import Any, Protocol
+from typing import Any
+
+import orjson
 
 from fairlead.bus import Bus, no_responders
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
 from fairlead.protocol.delivery import Delivery, State
-from fairlead.protocol.envelope import Answer, DataType, Work
+from fairlead.protocol.envelope import Answer, Control, DataType, Kind, Work
 from fairlead.protocol.manifest import Beat, Route
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
-from fairlead.protocol.subjects import parse_answer
+from fairlead.protocol.subjects import CENSUS, parse_answer
 from fairlead.telemetry import Hop
+from fairlead_edge.peers import Peers
 
 log = logging.getLogger("fairlead.edge")
 
@@ -37,28 +40,42 @@ SAY_WAITING_AFTER = 1.0
 """Seconds without NATS after which a client is told that its message waits."""
 
 
-class Owner(Protocol):
-    """A connection that waits for answers. All are called on the loop and must not block."""
+class Owner:
+    """A client, or a part of one, that waits for answers.
+
+    All are called on the loop and must not block. What an owner has no use for does nothing.
+    """
+
+    __slots__ = ()
 
     id: str
 
-    def taken(self, flight: Flight) -> None:
-        """A worker has it."""
+    def accepted(self, flight: Flight, who: str, subject: Any) -> None:
+        """An open or a check has passed: who it is, and what is known of that (JSON)."""
 
     def item(
         self, flight: Flight, data_type: DataType, data: bytes, meta: dict[str, Any] | None
     ) -> None:
         """One thing that `execute` said to this client; `meta` has SSE fields."""
 
+    def read(self, flight: Flight, number: int) -> None:
+        """The run has done with what was sent to it with `tell_input`, up to this number."""
+
+    def dropped(self, flight: Flight, number: int) -> None:
+        """This input was cancelled before the run read it."""
+
     def waiting(self, flight: Flight) -> None:
         """Nobody takes it yet; it is still being tried. Called once."""
 
     def worker_lost(self, flight: Flight) -> bool:
         """The worker that had it is gone. Returns whether another is to start it anew."""
-        ...
+        return True
 
     def restarted(self, flight: Flight) -> None:
         """A later attempt begins to speak: what came from earlier ones is to be forgotten."""
+
+    def nats_came(self, flight: Flight) -> None:
+        """What was sent to its worker in the last seconds may be lost."""
 
     def finished(self, flight: Flight, failure: dict[str, Any] | None) -> None:
         """Executed, or failed for good with a problem. Called exactly once."""
@@ -125,16 +142,6 @@ class Flight:
         return "" if self.hop is None else str(self.hop.parent)
 
 
-class Peers(Protocol):
-    """Who is on this edge, for `direct`."""
-
-    def deliver_direct(
-        self, connection: str, topic: str, sender: str, data_type: DataType, data: bytes
-    ) -> bool:
-        """Give a peer's message to a connection; False if it is not here, or not in the topic."""
-        ...
-
-
 class Relay:
     """All messages of this edge that are not done.
 
@@ -156,7 +163,8 @@ class Relay:
 
     @property
     def outstanding(self) -> int:
-        return len(self._flights)
+        """Messages that are not done. Runs of connections and streams end with their clients."""
+        return sum(1 for f in self._flights.values() if f.work.kind is Kind.MESSAGE)
 
     # Out
 
@@ -178,7 +186,7 @@ class Relay:
             return
         delivery.cancelled = True
         if delivery.state is State.TAKEN:
-            self._tell(flight, envelope.cancel(flight.key))
+            self._tell(flight, envelope.control(Control.CANCEL, flight.key))
         elif delivery.state is not State.SENT:
             self._fail(flight, problem(CANCELLED, "cancelled"))
 
@@ -186,8 +194,17 @@ class Relay:
         """The client has read so many bytes of a run's items."""
         flight.uncredited += size
         if flight.uncredited >= CREDIT_STEP and flight.delivery.state is State.TAKEN:
-            self._tell(flight, envelope.credit(flight.key, flight.uncredited))
+            self._tell(flight, envelope.control(Control.CREDIT, flight.key, flight.uncredited))
             flight.uncredited = 0
+
+    def tell_input(self, flight: Flight, number: int, work: Work) -> None:
+        """Send a message to the run of its connection, after those that were sent before."""
+        data = envelope.encode_work(work)
+        self._tell(flight, envelope.control(Control.INPUT, flight.key, number, data))
+
+    def drop_input(self, flight: Flight, number: int) -> None:
+        """The client does not want it read any more; `dropped` follows if it was not read yet."""
+        self._tell(flight, envelope.control(Control.DROP, flight.key, number))
 
     def _send(self, flight: Flight) -> None:
         delivery = flight.delivery
@@ -204,6 +221,9 @@ class Relay:
     def _answered(self, subject: str, reply: str, data: bytes, headers: bytes) -> None:
         try:
             answer = parse_answer(subject)
+            if answer == CENSUS:
+                self._count(reply, data)
+                return
             if isinstance(answer, str):
                 self._direct(answer, reply, data)
                 return
@@ -238,11 +258,18 @@ class Relay:
         elif kind == Answer.TAKEN:
             flight.delivery.taken(data[1:].decode(), self._loop.time())
             if flight.delivery.cancelled:
-                self._tell(flight, envelope.cancel(flight.key))
-            flight.owner.taken(flight)
+                self._tell(flight, envelope.control(Control.CANCEL, flight.key))
             self.credit(flight, 0)
         elif kind == Answer.BUSY:
             self._busy(flight)
+        elif kind == Answer.READ:
+            flight.owner.read(flight, envelope.decode_counted(data))
+        elif kind == Answer.ACCEPTED:
+            flight.owner.accepted(flight, *envelope.decode_accepted(data))
+        elif kind == Answer.DROPPED:
+            flight.owner.dropped(flight, envelope.decode_counted(data))
+        elif kind == Answer.LEFT:
+            self._handed_over(flight)
         elif kind == Answer.ERROR:
             flight.delivery.done()
             self._finish(flight, envelope.decode_error(data))
@@ -309,9 +336,19 @@ class Relay:
         if not data or data[0] != Answer.DIRECT:
             raise Malformed(f"a connection is told {data[:1]!r}")
         topic, sender, data_type, body = envelope.decode_direct(data)
-        there = self._peers.deliver_direct(connection, topic, sender, data_type, body)
+        there = self._peers.deliver(connection, topic, sender, data_type, body)
         if reply:
             self._bus.publish(reply, b"1" if there else b"0")
+
+    def _count(self, reply: str, data: bytes) -> None:
+        """A worker asks which of its runs are wanted; the answer names those that are not."""
+        unwanted = []
+        for key in envelope.decode_census(data):
+            connection, number, attempt = key.split(".")
+            flight = self._flights.get((connection, int(number)))
+            if flight is None or str(flight.delivery.attempt) != attempt:
+                unwanted.append(key)
+        self._bus.publish(reply, orjson.dumps(unwanted))
 
     # Time, beats and NATS
 
@@ -336,7 +373,8 @@ class Relay:
         """NATS is away. A message waits for it; an open has a client that waits for its head."""
         if now - flight.born > SAY_WAITING_AFTER:
             self._say_waiting(flight)
-        if flight.work.kind is envelope.Kind.OPEN and now - flight.born > self._patience:
+        unanswered = flight.work.kind in (Kind.OPEN, Kind.CHECK)
+        if unanswered and now - flight.born > self._patience:
             self._expire(flight)
 
     def _overdue(self, flight: Flight) -> None:
@@ -355,13 +393,29 @@ class Relay:
         if delivery.state is State.TAKEN and not flight.owner.worker_lost(flight):
             self._fail(flight, problem(NO_WORKER, "the worker that ran this was lost"))
             return
+        if flight.work.kind is not Kind.MESSAGE and delivery.state is State.TAKEN:
+            # If it lives after all, it has nothing to say any more; a message asks by itself.
+            self._tell(flight, envelope.control(Control.CANCEL, flight.key))
         delivery.lost(self._loop.time())
         if delivery.deadly:
             detail = f"{delivery.losses} workers were lost with this in hand; it is given up"
             log.error("%s: %s", flight.route.label, detail, extra={"run": flight.run_id})
             self._fail(flight, problem(500, detail))
             return
-        flight.stale = flight.stale or flight.items > 0
+        self._anew(flight)
+
+    def _handed_over(self, flight: Flight) -> None:
+        """Its worker stops, and has ended it there."""
+        if flight.delivery.cancelled:
+            self._fail(flight, problem(CANCELLED, "cancelled"))
+            return
+        flight.owner.worker_lost(flight)
+        flight.delivery.handed_over(self._loop.time())
+        self._anew(flight)
+
+    def _anew(self, flight: Flight) -> None:
+        """The next attempt goes out; what the last one said is stale when this one speaks."""
+        flight.stale = flight.stale or flight.items > 0 or flight.work.kind is Kind.REOPEN
         flight.items = 0
         flight.uncredited = 0
         self._send(flight)
@@ -396,6 +450,8 @@ class Relay:
             if flight.delivery.state is State.HELD:
                 flight.delivery.send(now)
                 self._send(flight)
+            elif flight.delivery.state is State.TAKEN:
+                flight.owner.nats_came(flight)
 
     def _clocks_anew(self, now: float) -> None:
         """Nothing was heard for a while, for a reason that is not the workers'."""

@@ -21,8 +21,9 @@ from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import Close
 from fairlead.protocol.traceparent import Traceparent
 from fairlead.telemetry import Hop
+from fairlead_edge.admission import admitted
 from fairlead_edge.host import Host
-from fairlead_edge.relay import Flight
+from fairlead_edge.relay import Flight, Owner
 from fairlead_edge.room import SSE_JSON, SSE_TEXT, Room, sse_item
 
 PING_EVERY = 15.0
@@ -54,14 +55,15 @@ def event_item(meta: dict[str, Any], data_type: DataType, data: bytes, text: boo
     return head + sse_item(data_type, data, text=text, event=str(meta.get("event", "")))
 
 
-class Stream:
-    """One client. Implements `relay.Owner`, `room.Member` and `host.Client`.
+class Stream(Owner):
+    """One client. Implements `room.Member` and `host.Client`.
 
     Attributes:
         id: `<edge>-…`, as that of a WebSocket.
         head: done when the head may be sent: None, or the problem to answer instead.
         cut: done when its client reads so slowly that it is given up.
         run: id of its run, or "" without one.
+        who: its subject's id, or "".
     """
 
     def __init__(self, host: Host, route: Route, room: Room | None) -> None:
@@ -72,6 +74,7 @@ class Stream:
         )
         self.cut: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.run = ""
+        self.who = ""
         self._host = host
         self._room = room
         self._flight: Flight | None = None
@@ -102,6 +105,7 @@ class Stream:
         if self._room is not None:
             self._host.hub.join(self._room, self)
         if not self.route.executes:
+            self._host.peers.known(self)
             self.head.set_result(None)
             return
         work = Work(Kind.OPEN, DataType.BINARY, body, self._host.now(), str(trace), "", context)
@@ -111,14 +115,17 @@ class Stream:
 
     # What the relay tells
 
-    def taken(self, flight: Flight) -> None:
+    def accepted(self, flight: Flight, who: str, subject: Any) -> None:
         if not self.head.done():
+            self.who = who
+            self._host.peers.known(self)
+            flight.work.kind = Kind.REOPEN
+            flight.work.context = admitted(flight.work.context, subject)
             self.head.set_result(None)
 
     def item(
         self, flight: Flight, data_type: DataType, data: bytes, meta: dict[str, Any] | None
     ) -> None:
-        self.taken(flight)
         if self._gone:
             self._host.relay.credit(flight, len(data))  # on_disconnect="continue": nobody slows it
             return
@@ -128,11 +135,8 @@ class Stream:
             encoded = event_item(meta, data_type, data, self._text)
         self._write(encoded, flight)
 
-    def waiting(self, flight: Flight) -> None:
-        pass  # the head is not sent before a worker has accepted
-
     def worker_lost(self, flight: Flight) -> bool:
-        return self.route.on_worker_lost == "restart"
+        return not self.head.done() or self.route.on_worker_lost == "restart"
 
     def restarted(self, flight: Flight) -> None:
         attempt = flight.delivery.attempt

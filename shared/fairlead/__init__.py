@@ -3,6 +3,7 @@
 from fairlead import trigger
 from fairlead.context import SSE, WS, Event, Message, broadcast, direct, reply
 from fairlead.errors import BadDeclaration, FairleadError, NoSuchPeer, Reject
+from fairlead.inject import Body, Header, Path, Query
 from fairlead.trigger import History
 from fairlead.workflow import Feature, Project, Workflow, feature, project, workflow
 
@@ -10,13 +11,17 @@ __all__ = [
     "SSE",
     "WS",
     "BadDeclaration",
+    "Body",
     "Event",
     "FairleadError",
     "Feature",
+    "Header",
     "History",
     "Message",
     "NoSuchPeer",
+    "Path",
     "Project",
+    "Query",
     "Reject",
     "Workflow",
     "broadcast",

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic
 
 import orjson
+from typing_extensions import TypeVar
 
 from fairlead import values
+from fairlead.errors import Missing
 from fairlead.protocol import envelope
 from fairlead.protocol.envelope import DataType
 
+T = TypeVar("T", default=Any)
 
-class Message:
-    """What a client sent.
+
+class Message(Generic[T]):
+    """What a client sent. `Message[Model]` as an annotation has its data validated.
 
     Attributes:
         type: how it came: text, binary, or JSON (only `fairlead.v1` tells JSON from text).
@@ -35,9 +39,10 @@ class Message:
         self.subject = subject
 
     @cached_property
-    def data(self) -> Any:
-        """str for text, bytes for binary, else the JSON value."""
-        return values.decode(self.type, self.raw)
+    def data(self) -> T:
+        """The model of a `Message[Model]`; else str for text, bytes for binary, or the JSON value."""
+        decoded: T = values.decode(self.type, self.raw)
+        return decoded
 
     def json(self) -> Any:
         """The value of a text that holds JSON, or the JSON value.
@@ -138,20 +143,88 @@ class Headers(Mapping[str, str]):
         return f"<Headers {', '.join(self._fields)}>"  # names only: values may be secrets
 
 
+class Parameters(Mapping[str, str]):
+    """Names and values of a request; a name that is not there refuses the request with 400."""
+
+    def __init__(self, fields: Mapping[str, str], what: str) -> None:
+        self._fields = fields
+        self._what = what
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            return self._fields[name]
+        except KeyError:
+            raise Missing(name, self._what) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __repr__(self) -> str:
+        return f"<Parameters {dict(self._fields)}>"
+
+
+class Subject(dict[str, Any]):
+    """Who the client is, where a policy returned an object: its fields, as keys and attributes.
+
+    The object itself stays on the worker that asked; this is what JSON makes of it.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the subject has no {name!r}; it has {', '.join(self)}") from None
+
+
+def subject_of(value: Any) -> Any:
+    """A subject as it came over the wire: a str, a `Subject`, or whatever JSON value it is."""
+    return Subject(value) if type(value) is dict else value
+
+
+def subject_id(subject: Any) -> str | None:
+    """Its id: the str itself, else its `id` or `sub`; None where it has none."""
+    if isinstance(subject, str):
+        return subject
+    if isinstance(subject, Mapping):
+        for key in ("id", "sub"):
+            if isinstance(found := subject.get(key), str | int):
+                return str(found)
+    return None
+
+
 Emit = Callable[[Any], Awaitable[None]]
 """Send one item, as if it were yielded; returns when it is on its way (stored, for a room)."""
 
 
 class Channel:
-    """The connection's handle on its room.
+    """The connection's handle on its room: `async for message in ctx.channel` is its client.
 
     Attributes:
         name: the client's `?channel=`, "-" without it.
     """
 
-    def __init__(self, name: str, emit: Emit) -> None:
+    def __init__(
+        self, name: str, emit: Emit, inbox: AsyncIterator[Message[Any]] | None = None
+    ) -> None:
         self.name = name
         self._emit = emit
+        self._inbox = inbox
+
+    def __aiter__(self) -> AsyncIterator[Message[Any]]:
+        """What the client says, in order; it ends with the connection.
+
+        Raises:
+            TypeError: the workflow runs once per message, or is an event stream.
+        """
+        if self._inbox is None:
+            raise TypeError(
+                "ctx.channel has no messages here: a workflow with a message parameter is called "
+                "once per message, and an event stream takes none"
+            )
+        return self._inbox
 
     async def send(self, x: Any) -> None:
         """Send `x` to this client only."""
@@ -173,7 +246,6 @@ class _Context:
         run_id: of this execution, the same over its attempts.
         attempt: 1, 2, …: more than 1 where a worker was lost before.
         trace_id: 32 hex digits, in spans, logs and problems alike.
-        subject: who the client is, as the policies found; None without one.
     """
 
     topic: str
@@ -183,25 +255,42 @@ class _Context:
     attempt: int
     trace_id: str
     encoded: bytes
-    subject: Any = None
+
+    @cached_property
+    def subject(self) -> Any:
+        """Who the client is: a str or a `Subject`; None where no policy found one."""
+        return subject_of(self._request.subject)
 
     @cached_property
     def _request(self) -> envelope.Context:
         return envelope.decode_context(self.encoded)
 
-    @property
+    @cached_property
     def query(self) -> Mapping[str, str]:
-        """The URL's query; of a name that stands twice, the last value."""
-        return self._request.query
+        """The URL's query; of a name that stands twice, the last value.
+
+        Raises (when a name is looked up):
+            Missing: it is not there; `.get` does not mind.
+        """
+        last = {name: found[-1] for name, found in self.queries.items()}
+        return Parameters(last, "query parameter")
+
+    @cached_property
+    def queries(self) -> Mapping[str, list[str]]:
+        """The URL's query with every value of each name, in order."""
+        return {
+            name: found if isinstance(found, list) else [found]
+            for name, found in self._request.query.items()
+        }
 
     @cached_property
     def headers(self) -> Headers:
         return Headers(self._request.headers)
 
-    @property
+    @cached_property
     def path(self) -> Mapping[str, str]:
         """The path's `{parameters}`."""
-        return self._request.path
+        return Parameters(self._request.path, "path parameter")
 
 
 @dataclass

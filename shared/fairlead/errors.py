@@ -10,9 +10,13 @@ FairleadError
 ├── NotStored         a room message was not acknowledged by its stream
 ├── Unusable          NATS is there, but not as Fairlead needs it
 └── Reject            what user code raises to answer with a status of its choice
+    ├── Invalid       inputs or a message that are not what the annotations say
+    └── Missing       a query or path parameter that user code looked up is not there
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class FairleadError(Exception):
@@ -79,3 +83,22 @@ class Reject(FairleadError):
         super().__init__(detail or f"status {status}")
         self.status = status
         self.detail = detail
+
+
+class Invalid(Reject):
+    """Inputs of a request, or the data of a message, are not what the annotations say.
+
+    Attributes:
+        errors: `{"loc": [...], "msg": str, "type": str}` for each; never the value itself.
+    """
+
+    def __init__(self, detail: str, errors: list[dict[str, Any]]) -> None:
+        super().__init__(400, detail)
+        self.errors = errors
+
+
+class Missing(Reject, KeyError):
+    """A query or path parameter that user code looked up is not there."""
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(400, f"{what} {name!r} is missing")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from fairlead.protocol import durations, names
 from fairlead.protocol.manifest import History as Kept
 
 Deliver = Literal["sender", "topic", "others"]
+Policy = Callable[[Any], Any]
+"""Called with the context: True lets pass, an object is the subject, anything empty refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class WebSocketTrigger:
     deliver: Deliver
     window: int
     history: Kept | None
+    run: Literal["connection", "message"] | None = None
+    policies: tuple[Policy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class SSETrigger:
     format: Literal["json", "text"]
     on_disconnect: Literal["cancel", "continue"]
     on_worker_lost: Literal["error", "restart"]
+    policies: tuple[Policy, ...] = ()
 
 
 Trigger = WebSocketTrigger | SSETrigger
@@ -76,7 +82,7 @@ def websocket(
     history: History | None = History(),
     overflow: Literal["disconnect", "drop_oldest", "latest"] = "disconnect",
     presence: bool = False,
-    policies: Sequence[Any] = (),
+    policies: Sequence[Policy] = (),
 ) -> WebSocketTrigger:
     """A workflow that clients reach by WebSocket; each connection is a member of a room.
 
@@ -88,6 +94,7 @@ def websocket(
         run: says the scope aloud; it must agree with the signature of `execute`.
         window: messages of one connection that are executed at a time; 1 keeps their order.
         history: what the room keeps; None keeps nothing.
+        policies: asked in order, on a worker, before a client is accepted.
 
     Raises:
         BadDeclaration: a value that cannot be, or an option that is not built yet.
@@ -95,11 +102,10 @@ def websocket(
     _one_of("deliver", deliver, ("sender", "topic", "others"))
     _one_of("run", run, (None, "connection", "message", "topic"))
     _one_of("overflow", overflow, ("disconnect", "drop_oldest", "latest"))
-    _not_built("run", run, (None, "message"))
+    _not_built("run", run, (None, "connection", "message"))
     _not_built("durable", durable, (False,))
     _not_built("overflow", overflow, ("disconnect",))
     _not_built("presence", presence, (False,))
-    _not_built("policies", tuple(policies), ((),))
     if type(window) is not int or not 1 <= window <= 1000:
         raise BadDeclaration(f"window={window!r}: expected a whole number from 1 to 1000")
     if history is not None and not isinstance(history, History):
@@ -112,7 +118,8 @@ def websocket(
         raise BadDeclaration(str(error)) from None
     _parameters_come_from_the_path(levels, segments)
     kept = history.checked() if history is not None else None
-    return WebSocketTrigger(topic, path, deliver, window, kept)
+    scope = None if run == "topic" else run
+    return WebSocketTrigger(topic, path, deliver, window, kept, scope, _policies(policies))
 
 
 def sse(
@@ -123,7 +130,7 @@ def sse(
     resume: str | float | None = None,
     on_disconnect: Literal["cancel", "continue"] = "cancel",
     on_worker_lost: Literal["error", "restart"] = "error",
-    policies: Sequence[Any] = (),
+    policies: Sequence[Policy] = (),
 ) -> SSETrigger:
     """A workflow whose output clients read as a stream of server-sent events.
 
@@ -134,6 +141,7 @@ def sse(
         format: `text` sends a `str` as it is, split into `data:` lines.
         on_disconnect: whether the run ends when its client goes.
         on_worker_lost: whether a run whose worker died ends with an error or starts again.
+        policies: asked in order, on a worker, before the head of the answer is sent.
 
     Raises:
         BadDeclaration: a value that cannot be, or an option that is not built yet.
@@ -143,7 +151,6 @@ def sse(
     _one_of("on_disconnect", on_disconnect, ("cancel", "continue"))
     _one_of("on_worker_lost", on_worker_lost, ("error", "restart"))
     _not_built("resume", resume, (None,))
-    _not_built("policies", tuple(policies), ((),))
     try:
         segments = names.path_template(path)
         levels = names.topic_template(topic) if topic is not None else ()
@@ -151,7 +158,9 @@ def sse(
         raise BadDeclaration(str(error)) from None
     _parameters_come_from_the_path(levels, segments)
     methods = ("GET", "POST") if method is None else (method.upper(),)
-    return SSETrigger(path, methods, topic or "", format, on_disconnect, on_worker_lost)
+    return SSETrigger(
+        path, methods, topic or "", format, on_disconnect, on_worker_lost, _policies(policies)
+    )
 
 
 def _parameters_come_from_the_path(levels: tuple[str, ...], segments: tuple[str, ...]) -> None:
@@ -161,6 +170,20 @@ def _parameters_come_from_the_path(levels: tuple[str, ...], segments: tuple[str,
             f"topic {'.'.join(levels)!r} has {{{sorted(missing)[0]}}}, which the path "
             f"/{'/'.join(segments)} does not; a topic's parameters are taken from the path"
         )
+
+
+def _policies(policies: Sequence[Policy]) -> tuple[Policy, ...]:
+    if callable(policies) or isinstance(policies, str):
+        raise BadDeclaration(f"policies={policies!r}: expected a list of functions")
+    for policy in policies:
+        try:
+            inspect.signature(policy).bind(None)
+        except (TypeError, ValueError):
+            raise BadDeclaration(
+                f"policy {policy!r} cannot be called with the context alone; "
+                "expected a function such as `def allowed(ctx): …`"
+            ) from None
+    return tuple(policies)
 
 
 def _one_of(option: str, value: Any, allowed: tuple[Any, ...]) -> None:

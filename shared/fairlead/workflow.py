@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
+from fairlead import inject
 from fairlead import trigger as triggers
-from fairlead.context import SSE, WS, Message
 from fairlead.errors import BadDeclaration, BadName
+from fairlead.inject import Signature
 from fairlead.protocol import names
 from fairlead.protocol.manifest import History, Manifest, Route
 from fairlead.trigger import SSETrigger, Trigger, WebSocketTrigger
@@ -32,7 +31,7 @@ class Workflow:
     tag: str
     trigger: Trigger
     execute: Execute | None = None
-    arguments: tuple[tuple[str, Literal["ctx", "message"]], ...] = ()
+    signature: Signature | None = None
 
     def __call__(self, execute: F) -> F:
         marked = [*getattr(execute, _MARK, ()), _declared(self, execute)]
@@ -70,49 +69,32 @@ def workflow(name: str, *, tag: str, trigger: Trigger, execute: Execute | None =
 
 
 def _declared(bare: Workflow, execute: Execute) -> Workflow:
-    arguments = _arguments(bare, execute)
-    return Workflow(bare.name, bare.tag, bare.trigger, execute, arguments)
+    websocket = isinstance(bare.trigger, WebSocketTrigger)
+    signature = inject.signature(
+        execute,
+        transport="websocket" if websocket else "sse",
+        path=names.parameters(names.path_template(bare.trigger.path)),
+        label=bare.name,
+    )
+    if isinstance(bare.trigger, WebSocketTrigger):
+        _scopes_agree(bare.name, bare.trigger, signature)
+    return Workflow(bare.name, bare.tag, bare.trigger, execute, signature)
 
 
-def _arguments(
-    bare: Workflow, execute: Execute
-) -> tuple[tuple[str, Literal["ctx", "message"]], ...]:
-    """Which parameter gets what, by annotation."""
-    wanted = WS if isinstance(bare.trigger, WebSocketTrigger) else SSE
-    try:
-        hints = typing.get_type_hints(execute)
-    except (NameError, AttributeError, TypeError) as error:  # TypeError: no function at all
+def _scopes_agree(name: str, trigger: WebSocketTrigger, signature: Signature) -> None:
+    """The signature decides what a run is for; what the trigger says must fit."""
+    scope = "message" if signature.per_message else "connection"
+    if trigger.run is not None and trigger.run != scope:
         raise BadDeclaration(
-            f"workflow {bare.name!r}: the annotations of execute cannot be read: {error}"
-        ) from None
-    found: list[tuple[str, Literal["ctx", "message"]]] = []
-    for parameter in inspect.signature(execute).parameters.values():
-        hint = hints.get(parameter.name)
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            hint = None  # arguments are passed by name
-        elif hint is None and parameter.name == "ctx":
-            hint = wanted
-        if hint is wanted:
-            found.append((parameter.name, "ctx"))
-        elif hint is Message and wanted is WS:
-            found.append((parameter.name, "message"))
-        elif parameter.default is inspect.Parameter.empty and parameter.kind not in (
-            inspect.Parameter.VAR_POSITIONAL,
-            inspect.Parameter.VAR_KEYWORD,
-        ):
-            raise BadDeclaration(
-                f"workflow {bare.name!r}: parameter {parameter.name!r} of "
-                f"{getattr(execute, '__name__', 'execute')} cannot be filled; this version of "
-                f"Fairlead fills ctx: {wanted.__name__}"
-                + (" and message: Message" if wanted is WS else "")
-            )
-    if wanted is WS and not any(role == "message" for _, role in found):
-        raise BadDeclaration(
-            f"workflow {bare.name!r}: no parameter is annotated Message, so it would run once "
-            "per connection, which is not built in this version of Fairlead; "
-            "add message: Message to run once per message"
+            f"workflow {name!r}: run={trigger.run!r}, but execute "
+            + ("takes a Message" if signature.per_message else "takes no Message")
+            + f", so it runs once per {scope}"
         )
-    return tuple(found)
+    if scope == "connection" and trigger.window != 1:
+        raise BadDeclaration(
+            f"workflow {name!r}: window={trigger.window} is for messages that are executed one "
+            "by one; the run of a connection reads them itself, from ctx.channel"
+        )
 
 
 @dataclass(frozen=True)
@@ -210,6 +192,7 @@ def _route(feature: Feature, declared: Workflow) -> Route:
         "endpoint": names.endpoint(feature.name, declared.tag, trigger.path),
         "topic": trigger.topic,
         "executes": declared.execute is not None,
+        "checks": bool(trigger.policies or (declared.signature and declared.signature.inputs)),
     }
     if isinstance(trigger, WebSocketTrigger):
         return Route(
@@ -217,6 +200,7 @@ def _route(feature: Feature, declared: Workflow) -> Route:
             history=trigger.history,
             deliver=trigger.deliver,
             window=trigger.window,
+            run="message" if _per_message(declared) else "connection",
             **common,
         )
     return Route(
@@ -227,6 +211,10 @@ def _route(feature: Feature, declared: Workflow) -> Route:
         on_worker_lost=trigger.on_worker_lost,
         **common,
     )
+
+
+def _per_message(declared: Workflow) -> bool:
+    return declared.signature is None or declared.signature.per_message
 
 
 def _no_two_alike(routes: list[Route]) -> None:

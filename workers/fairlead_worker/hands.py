@@ -12,9 +12,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
-from fairlead.bus import Bus, Interest
+import orjson
+
+from fairlead.bus import Bus, Interest, NoResponders
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
 from fairlead.protocol.delivery import BEAT
@@ -38,6 +42,34 @@ STILL = 1.0
 REJOIN = 0.8
 """Part of the limit at which a worker that left the queue groups comes back."""
 
+CENSUS = 5.0
+"""Seconds between two questions to each edge which of its runs it still wants."""
+
+EDGE_GONE_AFTER = 2
+"""Such questions without anybody there after which an edge, and its clients, are gone."""
+
+STUBBORN = 10.0
+"""Seconds that a cancelled run may take for its `finally`; then it is cancelled again."""
+
+
+class _Share:
+    """A kind of work, its limit, and the queue groups that are left when that is reached."""
+
+    def __init__(self, flows: list[tuple[Route, Workflow]], limit: int) -> None:
+        self.flows = flows
+        self.limit = limit
+        self.runs = 0
+        self.interests: list[Interest] = []
+
+    @property
+    def full(self) -> bool:
+        return self.runs >= self.limit
+
+
+def _long(route: Route) -> bool:
+    """Whether a run of it lasts as long as its client stays: idle, most of the time."""
+    return route.transport == "sse" or route.run == "connection"
+
 
 class Hands:
     """The runs of one worker.
@@ -49,20 +81,29 @@ class Hands:
     """
 
     def __init__(
-        self, tools: Tools, flows: Iterable[tuple[Route, Workflow]], limit: int, build: str
+        self,
+        tools: Tools,
+        flows: Iterable[tuple[Route, Workflow]],
+        limits: tuple[int, int],
+        build: str,
     ) -> None:
+        """Args: limits: messages, and connections with streams, at once."""
         self.runs: dict[tuple[str, int], Run] = {}
         self.leaving = False
         self._tools = tools
         self._bus: Bus = tools.bus
-        self._flows = [(route, flow) for route, flow in flows if flow.execute is not None]
-        self._limit = limit
+        served = [(route, flow) for route, flow in flows if route.executes or route.checks]
+        self._shares = [
+            _Share([each for each in served if not _long(each[0])], limits[0]),
+            _Share([each for each in served if _long(each[0])], limits[1]),
+        ]
         self._build = build
         self._worker = tools.bus.options.process
-        self._interests: list[Interest] = []
         self._loop = asyncio.get_running_loop()
         self.ticked = self._loop.time()
         self._beaten = 0.0
+        self._counted = self.ticked
+        self._absent: dict[str, int] = {}  # edge → censuses that it missed
         self._doubting = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -76,18 +117,25 @@ class Hands:
         self._bus.subscribe(subjects.worker(self._worker), self._controlled)
         self._bus.subscribe(subjects.roll, lambda *_: self.beat())
         self._bus.on_up.append(self.beat)
-        self._join()
+        for share in self._shares:
+            self._join(share)
         self.beat()
 
-    def _join(self) -> None:
-        for route, flow in self._flows:
+    def _join(self, share: _Share) -> None:
+        for route, flow in share.flows:
             subject = self._bus.subjects.inbound_all(route.feature, route.workflow)
-            handler = functools.partial(self._received, route, flow)
-            self._interests.append(self._bus.subscribe(subject, handler, WORKERS))
+            handler = functools.partial(self._received, share, route, flow)
+            share.interests.append(self._bus.subscribe(subject, handler, WORKERS))
 
-    def _leave(self) -> asyncio.Task[None]:
-        interests, self._interests = self._interests, []
-        task = self._loop.create_task(self._bus.leave(interests))
+    def _leave(self, *shares: _Share) -> asyncio.Task[None]:
+        interests: list[Interest] = []
+        for share in shares:
+            interests += share.interests
+            share.interests = []
+        return self._chore(self._bus.leave(interests))
+
+    def _chore(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(coroutine)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
         return task
@@ -96,14 +144,18 @@ class Hands:
         """Stop without losing anything.
 
         1. Leave the queue groups; what is on its way is answered `busy`.
-        2. Let what is in hand end, for `grace` seconds at most.
-        3. Drop the rest, and say so in a last beat: its edges try another worker at once.
+        2. Hand over the runs of connections: they would not end by themselves.
+        3. Let what is in hand end, for `grace` seconds at most.
+        4. Drop the rest, and say so in a last beat: its edges try another worker at once.
         """
         self.leaving = True
         self.beat()
         try:
             async with asyncio.timeout(grace):
-                await self._leave()
+                await self._leave(*self._shares)
+                for run in self.runs.values():
+                    if run.inbox is not None:
+                        run.hand_over()
                 await self._empty.wait()
         except TimeoutError:
             log.warning("%d runs are handed over to other workers", len(self.runs))
@@ -117,8 +169,9 @@ class Hands:
     # Work
 
     def _received(
-        self, route: Route, flow: Workflow, subject: str, reply: str, data: bytes, _: bytes
-    ) -> None:
+        self, share: _Share, route: Route, flow: Workflow,
+        subject: str, reply: str, data: bytes, _: bytes,
+    ) -> None:  # fmt: skip
         self._look_at_the_clock()
         try:
             work = envelope.decode_work(data)
@@ -131,7 +184,7 @@ class Hands:
         name = answer.connection, answer.message
         if (same := self.runs.get(name)) is not None and self._adopted(same, answer.attempt, reply):
             return
-        if self.leaving or len(self.runs) >= self._limit:
+        if self.leaving or share.full:
             self._bus.publish(reply, bytes([Answer.BUSY]))
             return
         run = Run(self._tools, route, flow, work, subject, reply, answer)
@@ -139,9 +192,10 @@ class Hands:
         self.runs[name] = run
         self._empty.clear()
         run.task = self._loop.create_task(run.carry_out())
-        run.task.add_done_callback(functools.partial(self._ended, run))
-        if len(self.runs) >= self._limit and self._interests:
-            self._leave()
+        run.task.add_done_callback(functools.partial(self._ended, share, run))
+        share.runs += 1
+        if share.full and share.interests:
+            self._leave(share)
 
     def _adopted(self, run: Run, attempt: int, reply: str) -> bool:
         """Whether a newer attempt at what is in hand is the run that is in hand.
@@ -151,7 +205,7 @@ class Hands:
         """
         if attempt <= run.attempt:
             return True
-        if run.emitted:
+        if run.emitted or run.inbox is not None:
             self._drop(run)
             return False
         run.attempt, run.reply, run.doubted = attempt, reply, False
@@ -159,40 +213,42 @@ class Hands:
         return True
 
     def _drop(self, run: Run) -> None:
-        run.cancelled = run.silent = True
-        if run.task is not None:
-            run.task.cancel()
+        run.cancel(silent=True)
         self.runs.pop((run.connection, run.message), None)
 
-    def _ended(self, run: Run, task: asyncio.Task[None]) -> None:
+    def _ended(self, share: _Share, run: Run, task: asyncio.Task[None]) -> None:
+        share.runs -= 1
         name = run.connection, run.message
         if self.runs.get(name) is run and not (task.cancelled() and self.leaving):
             del self.runs[name]
         if task.cancelled():
-            if run.cancelled:
+            if run.cancelled is not None or run.leaving:
                 run.refuse()  # cancelled before its first step: it could not answer itself
         elif (error := task.exception()) is not None:
             log.error("a run ended in an error of ours", exc_info=error)
         if not self.runs:
             self._empty.set()
-        if not self.leaving and not self._interests and len(self.runs) <= self._limit * REJOIN:
-            self._join()
+        if not self.leaving and not share.interests and share.runs <= share.limit * REJOIN:
+            self._join(share)
 
     def _controlled(self, subject: str, reply: str, data: bytes, _: bytes) -> None:
         try:
-            what, key, size = envelope.decode_control(data)
+            what, key, number, body = envelope.decode_control(data)
             connection, message, attempt = key.split(".")
             run = self.runs.get((connection, int(message)))
+            if run is None or str(run.attempt) != attempt:
+                return
+            if what is Control.INPUT:
+                self._look_at_the_clock()
+                run.received(number, envelope.decode_work(body))
+            elif what is Control.CREDIT:
+                run.pay(number)
+            elif what is Control.DROP:
+                run.drop(number)
+            else:
+                run.cancel()
         except ValueError as error:
             log.warning("dropped what came on %s: %s", subject, error)
-            return
-        if run is None or str(run.attempt) != attempt:
-            return
-        if what is Control.CREDIT:
-            run.pay(size)
-        elif run.task is not None:
-            run.cancelled = True
-            run.task.cancel()
 
     # Time
 
@@ -208,6 +264,10 @@ class Hands:
                     run.announce(self._worker)
             if now - self._beaten >= BEAT:
                 self.beat()
+                self._look_at_the_stubborn(now)
+            if now - self._counted >= CENSUS and self._bus.connected and not self._doubting:
+                self._counted = now
+                self._chore(self._take_census(now))
             await asyncio.sleep(TICK)
 
     def beat(self) -> None:
@@ -217,6 +277,42 @@ class Hands:
             hands = tuple(run.key for run in self.runs.values())
             beat = Beat(self._worker, self._build, hands, self.leaving)
             self._bus.publish(self._bus.subjects.beat(self._worker), beat.encode())
+
+    def _look_at_the_stubborn(self, now: float) -> None:
+        """User code may swallow a cancellation; it is told again until it listens."""
+        for run in self.runs.values():
+            if run.cancelled is not None and now - run.cancelled >= STUBBORN:
+                log.warning("%s does not stop, though it was cancelled", run.route.label)
+                run.cancel()
+
+    async def _take_census(self, now: float) -> None:
+        """Ask each edge which of its runs it still wants: a cancel, or the edge, may be lost."""
+        hands: dict[str, list[Run]] = defaultdict(list)
+        for run in self.runs.values():
+            if now - run.born >= CENSUS:
+                hands[run.edge].append(run)
+        self._absent = {edge: n for edge, n in self._absent.items() if edge in hands}
+        await asyncio.gather(*(self._ask(edge, runs) for edge, runs in hands.items()))
+
+    async def _ask(self, edge: str, runs: list[Run]) -> None:
+        subject = self._bus.subjects.census(edge)
+        question = envelope.census([run.key for run in runs])
+        try:
+            unwanted = set(orjson.loads(await self._bus.request(subject, question, within=CENSUS)))
+        except NoResponders:
+            # Once may be an edge that comes back to NATS in a moment.
+            self._absent[edge] = self._absent.get(edge, 0) + 1
+            if self._absent[edge] >= EDGE_GONE_AFTER:
+                log.warning("edge %s is gone, and its clients with it", edge)
+                for run in runs:
+                    run.abandon()
+            return
+        except TimeoutError:
+            return  # it stands still, or NATS is away: nothing is known
+        self._absent.pop(edge, None)
+        for run in runs:
+            if run.key in unwanted:
+                run.cancel(silent=True)
 
     def _look_at_the_clock(self) -> None:
         """After a standstill, what waited may long be in other hands: it asks before it runs.
@@ -231,9 +327,7 @@ class Hands:
         self._doubting = True
         for run in self.runs.values():
             run.doubted = True
-        task = self._loop.create_task(self._trust_again())
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
+        self._chore(self._trust_again())
 
     async def _trust_again(self) -> None:
         while True:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import contextvars
 import functools
 import hashlib
@@ -30,14 +31,18 @@ from fairlead.context import (
     Event,
     Message,
     Reply,
+    subject_id,
 )
-from fairlead.errors import BadName, NoSuchPeer, NotStored, Reject
+from fairlead.errors import BadName, Invalid, NoSuchPeer, NotStored, Reject
 from fairlead.protocol import envelope
-from fairlead.protocol.envelope import Answer, DataType, Work
+from fairlead.protocol.envelope import Answer, DataType, Kind, Work
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
+from fairlead.protocol.subjects import CONNECTION_SEPARATOR
 from fairlead.telemetry import Hop, Tracing, new_trace_id, parent_of
 from fairlead.workflow import Workflow
+from fairlead_worker import policies
+from fairlead_worker.inbox import Inbox
 
 log = logging.getLogger("fairlead.worker")
 
@@ -50,6 +55,9 @@ _PLAIN = frozenset({type(None), str, bytes, int, float, bool, dict, list, Messag
 PEER_WITHIN = 2.0
 """Seconds in which the edge of a `direct` peer must answer."""
 
+TURN = 64
+"""Items after which others on the loop have their turn, whatever a generator does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tools:
@@ -60,6 +68,7 @@ class Tools:
     tracing: Tracing | None
     history: dict[str, bool]  # topic template → whether its rooms are stored
     dev: bool
+    policy_timeout: float  # seconds
 
 
 class Run:
@@ -70,8 +79,10 @@ class Run:
         reply: NATS subject of its answers.
         announced: whether the edge was told who has it.
         doubted: the loop stood still meanwhile: ask the edge before the next word.
-        cancelled: whether the client, or a newer attempt, ended it.
+        cancelled: loop time at which the client, or a newer attempt, ended it, or None.
         emitted: whether anything was said to the client or the room.
+        inbox: of the run of a connection, what its client says; else None.
+        leaving: whether it is handed over, since this worker stops.
     """
 
     def __init__(
@@ -88,11 +99,19 @@ class Run:
         self.born = asyncio.get_running_loop().time()
         self.announced = False
         self.doubted = False
-        self.cancelled = False
+        self.cancelled: float | None = None
         self.silent = False
         self.emitted = False
+        self.leaving = False
         self.task: asyncio.Task[None] | None = None
+        self.inbox: Inbox | None = None
+        if route.run == "connection" and work.kind is not Kind.CHECK:
+            self.inbox = Inbox(self._trusted, self._done_with)
+        self._ctx: WS | SSE | None = None
+        self._abandoned = False
         self._room_items = 0
+        self._items_of = 0  # the message of which `_room_items` counts
+        self._items = 0
         self._owed = 0
         self._paid: asyncio.Event | None = None
         self._hop: Hop | None = None
@@ -101,6 +120,11 @@ class Run:
     @property
     def key(self) -> str:
         return envelope.key(self.connection, self.message, self.attempt)
+
+    @property
+    def edge(self) -> str:
+        """Id of the edge that holds the client."""
+        return self.connection.partition(CONNECTION_SEPARATOR)[0]
 
     @property
     def run_id(self) -> str:
@@ -125,14 +149,22 @@ class Run:
         try:
             if self.doubted and not await self._still_wanted():
                 return
-            if self.work.kind is envelope.Kind.OPEN:
+            if self.work.kind in (Kind.OPEN, Kind.REOPEN):
                 self.announce(self.tools.bus.options.process)
             self._open_span()
-            await self._execute()
+            arguments = await self._admitted()
+            if self.work.kind is Kind.CHECK:
+                self._say(bytes([Answer.DONE]))
+            else:
+                await self._execute(arguments)
         except asyncio.CancelledError:
-            if not self.cancelled:
+            if self.cancelled is None and not self.leaving:
                 raise  # the process ends: another worker takes it up
             self.refuse()
+        except Invalid as error:
+            self._fail(
+                problem(error.status, error.detail, errors=error.errors, trace=self.trace_id), None
+            )
         except Reject as error:
             self._fail(problem(error.status, error.detail, trace=self.trace_id), None)
         except NoSuchPeer as error:
@@ -166,8 +198,29 @@ class Run:
         )
         self._hop.activate()
 
-    async def _execute(self) -> None:
-        result = await self._call()
+    async def _admitted(self) -> dict[str, Any]:
+        """Ask the policies and check the inputs, once for a connection; the arguments of `execute`.
+
+        Raises:
+            Reject: it is not to be.
+        """
+        assert self.flow.signature is not None or self.work.kind is Kind.CHECK
+        ctx = self._ctx = self._context()
+        subject: Any = None
+        if self.work.kind in (Kind.OPEN, Kind.CHECK):
+            subject = await policies.admit(
+                self.flow.trigger.policies, ctx, self._in_thread, self.tools.policy_timeout
+            )
+        signature = self.flow.signature
+        arguments = signature.connection_arguments(ctx) if signature is not None else {}
+        if self.work.kind is not Kind.MESSAGE:
+            self._say(envelope.accepted(subject_id(subject) or "", subject))
+        elif signature is not None:
+            arguments |= signature.message_argument(self._message(self.work))
+        return arguments
+
+    async def _execute(self, arguments: dict[str, Any]) -> None:
+        result = await self._call(arguments)
         if type(result) not in _PLAIN and isinstance(result, AsyncIterable):
             await self._drive(aiter(result))
         elif type(result) not in _PLAIN and isinstance(result, Generator):
@@ -177,13 +230,14 @@ class Run:
             return
         else:
             await self._emit(result)
+        if self.inbox is not None:
+            self.inbox.finish()
         self._say(bytes([Answer.DONE]))
 
-    async def _call(self) -> Any:
+    async def _call(self, arguments: dict[str, Any]) -> Any:
         """What `execute` returns; a plain function runs in a thread."""
         function = self.flow.execute
         assert function is not None, "routes without a function are served by edges alone"
-        arguments = {name: self._argument(role) for name, role in self.flow.arguments}
         if _runs_on_the_loop(function):
             result = function(**arguments)
         else:
@@ -204,8 +258,11 @@ class Run:
                     item = await step
                 except StopAsyncIteration:
                     return
+                if self.cancelled is not None or self.leaving:
+                    raise asyncio.CancelledError  # it was told once, and took no notice
                 try:
                     await self._emit(item)
+                    await self._others_turn()
                     step = items.__anext__()
                 except NoSuchPeer as error:
                     if not isinstance(items, AsyncGenerator):
@@ -216,12 +273,22 @@ class Run:
             if close is not None:
                 await close()
 
-    def _argument(self, role: str) -> WS | SSE | Message:
-        if role == "message":
-            return Message(self.work.type, self.work.data, self.connection, self.work.id)
+    async def _others_turn(self) -> None:
+        """A generator that never waits must not hold the loop."""
+        self._items += 1
+        if self._items % TURN == 0:
+            await asyncio.sleep(0)
+
+    def _message(self, work: Work) -> Message[Any]:
+        assert self._ctx is not None
+        # Only policies find a subject: without them there is nothing to decode.
+        subject = self._ctx.subject if self.flow.trigger.policies else None
+        return Message(work.type, work.data, self.connection, work.id, subject)
+
+    def _context(self) -> WS | SSE:
         common: dict[str, Any] = {
             "topic": self.topic if self.route.topic else "",
-            "channel": Channel(self.channel, self._emit),
+            "channel": Channel(self.channel, self._emit, self.inbox),
             "connection": self.connection,
             "run_id": self.run_id,
             "attempt": self.attempt,
@@ -231,6 +298,28 @@ class Run:
         if self.route.transport == "websocket":
             return WS(**common)
         return SSE(**common, body=self.work.data)
+
+    @property
+    def _sender(self) -> str:
+        """What others see as `from`: the subject's id, or else the connection's."""
+        if self.flow.trigger.policies and self._ctx is not None:
+            return subject_id(self._ctx.subject) or self.connection
+        return self.connection
+
+    # What the client says
+
+    def received(self, number: int, work: Work) -> None:
+        """The next message for a connection's run."""
+        if self.inbox is not None and self._ctx is not None:
+            self.inbox.put(number, self._message(work))
+
+    def drop(self, number: int) -> None:
+        """The client does not want a message read any more."""
+        if self.inbox is not None and self.inbox.drop(number):
+            self._say(envelope.counted(Answer.DROPPED, number))
+
+    def _done_with(self, number: int) -> None:
+        self._say(envelope.counted(Answer.READ, number))
 
     # Items
 
@@ -290,16 +379,15 @@ class Run:
         data_type, encoded = _encoded(data)
         bus = self.tools.bus
         subject = bus.subjects.log(self.topic, self.channel)
-        headers = {"Fl-Type": str(data_type), "Fl-From": self.connection}
+        headers = {"Fl-Type": str(data_type), "Fl-From": self._sender}
         if exclude:
             headers["Fl-Exclude"] = exclude
         hop = self._publish_span()
         if hop is not None:
             headers["traceparent"] = str(hop.parent)
         try:
-            self._room_items += 1
             if self.tools.history.get(self.route.topic):
-                headers["Nats-Msg-Id"] = self._message_id(subject)
+                headers["Nats-Msg-Id"] = self._message_id(subject, encoded)
                 await bus.store(subject, encoded, headers)
             else:
                 await bus.ready()
@@ -323,36 +411,84 @@ class Run:
             },
         )
 
-    def _message_id(self, subject: str) -> str:
+    def _message_id(self, subject: str, data: bytes) -> str:
         """The same for each attempt at this item, so that the stream stores it once.
 
-        The client's own id counts per room, whatever connection it comes through; without
-        one the connection and its message's number stand for it. A hash, since ids are
-        known per stream, which holds many rooms.
+        A hash, since ids are known per stream, which holds many rooms.
         """
-        who = f"id {self.work.id}" if self.work.id else f"at {self.connection} {self.message}"
-        name = f"{subject}\n{who}\n{self._room_items}"
-        return base64.b85encode(hashlib.sha256(name.encode()).digest()[:15]).decode()
+        self._room_items += 1
+        name = f"{subject}\n{self._cause()}\n{self._room_items}"
+        digest = hashlib.sha256(name.encode())
+        if self.inbox is not None:
+            # Another attempt may say something else here, from another source: that is no repeat.
+            digest.update(data)
+        return base64.b85encode(digest.digest()[:15]).decode()
+
+    def _cause(self) -> str:
+        """What an item of a room comes of: of that, the item's number counts.
+
+        The client's own id counts per room, whatever connection it comes through; without
+        one the connection and its message's number stand for it.
+        """
+        if self.inbox is None:
+            return f"id {self.work.id}" if self.work.id else f"at {self.connection} {self.message}"
+        read = self.inbox.in_hand
+        if read != self._items_of:
+            self._items_of, self._room_items = read, 1
+        return f"in {self.connection} {read or f'attempt {self.attempt}'}"
 
     async def _direct(self, to: str, data: Any) -> None:
         if not self.route.topic:
             raise TypeError(f"{self.route.label} has no topic in which {to!r} could be reached")
         await self._before_a_word()
         data_type, encoded = _encoded(data)
-        payload = envelope.direct(self.topic, self.connection, data_type, encoded)
-        try:
-            subject = self.tools.bus.subjects.connection(to)
-            answer = await self.tools.bus.request(subject, payload, within=PEER_WITHIN)
-        except (BadName, NoResponders, TimeoutError) as error:
-            raise NoSuchPeer(to) from error
-        if answer != b"1":
-            raise NoSuchPeer(to)
+        payload = envelope.direct(self.topic, self._sender, data_type, encoded)
+        subjects = self.tools.bus.subjects
+        ways = [subjects.peer(self.topic, to)]
+        with contextlib.suppress(BadName):
+            ways.insert(0, subjects.connection(to))
+        for way in ways:
+            try:
+                if await self.tools.bus.request(way, payload, within=PEER_WITHIN) == b"1":
+                    return
+            except (NoResponders, TimeoutError):
+                continue
+        raise NoSuchPeer(to)
 
     # Words to the edge
 
     def refuse(self) -> None:
-        """Answer that it was cancelled."""
-        self._fail(problem(CANCELLED, "cancelled"), None)
+        """Say why it ends before its end: it was cancelled, or another worker is to run it."""
+        if self.leaving:
+            self._say(bytes([Answer.LEFT]))
+        else:
+            self._fail(problem(CANCELLED, "cancelled"), None)
+
+    def cancel(self, silent: bool = False) -> None:
+        """End it; `finally` blocks run, and then it answers, unless it is to be silent."""
+        if self.cancelled is None:
+            self.cancelled = asyncio.get_running_loop().time()
+        self.silent = self.silent or silent
+        if self.task is not None:
+            self.task.cancel()
+
+    def hand_over(self) -> None:
+        """End it here, to be opened elsewhere: this worker stops."""
+        self.leaving = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def abandon(self) -> None:
+        """Its edge is gone, and the client with it: go on only where that makes sense."""
+        if self.inbox is not None or self._ends_with_its_client:
+            self.cancel(silent=True)
+        else:
+            self.silent = self._abandoned = True
+            self.pay(self._owed)
+
+    @property
+    def _ends_with_its_client(self) -> bool:
+        return self.route.transport == "sse" and self.route.on_disconnect == "cancel"
 
     def announce(self, worker: str) -> None:
         """Tell the edge who has it."""
@@ -373,6 +509,9 @@ class Run:
                 stand still one day.
         """
         await self._before_a_word()
+        if self._abandoned:
+            self._nobody_reads()
+            return
         while self._owed >= CREDIT:
             self._paid = asyncio.Event()
             await self._paid.wait()
@@ -381,10 +520,20 @@ class Run:
         if self.tools.bus.congested:
             await self.tools.bus.drained()
 
-    async def _before_a_word(self) -> None:
-        if self.doubted and not await self._still_wanted():
-            self.cancelled = self.silent = True
+    def _nobody_reads(self) -> None:
+        """A message's answers for its sender alone end with the sender; a stream goes on."""
+        if self.route.transport == "websocket":
+            self.cancelled = asyncio.get_running_loop().time()
             raise asyncio.CancelledError
+
+    async def _trusted(self) -> None:
+        """Return if this attempt is still the one that counts, else end it."""
+        if self.doubted and not await self._still_wanted():
+            self.cancelled, self.silent = asyncio.get_running_loop().time(), True
+            raise asyncio.CancelledError
+
+    async def _before_a_word(self) -> None:
+        await self._trusted()
         if not self.tools.bus.connected:
             await self.tools.bus.ready()
         self.emitted = True

@@ -63,8 +63,9 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             manifest = project.manifest()
             build = await _introduce(bus, project, settings.allow_shrink)
             history = {topic: kept is not None for topic, kept in manifest.topics.items()}
-            tools = Tools(bus, threads, tracing, history, settings.dev)
-            hands = Hands(tools, project.workflows(), settings.concurrency, build)
+            tools = Tools(bus, threads, tracing, history, settings.dev, settings.policy_timeout)
+            limits = settings.concurrency, settings.streams
+            hands = Hands(tools, project.workflows(), limits, build)
             admin.publisher = Publisher(bus, lambda: manifest.topics)
             watchdog = Watchdog(lambda: hands.ticked, bus.cut)
             ticking = asyncio.create_task(hands.tick())

@@ -21,7 +21,13 @@ class WorkerSettings(NatsSettings):
     """The project to serve: module:attr or path/file.py[:attr]; attr defaults to app."""
 
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 1000
-    """Runs at once; at this many the worker leaves its share to others."""
+    """Messages executed at once; at this many the worker leaves its share to others."""
+
+    streams: Annotated[int, Field(ge=1, le=30_000)] = 10_000
+    """Runs of connections and event streams at once; at this many it leaves its share to others."""
+
+    policy_timeout: Duration = 5.0
+    """Time for the policies of one request; after it the client is refused with 503."""
 
     admin_host: str = "127.0.0.1"
     """Address of the admin port; whoever reaches it can publish."""

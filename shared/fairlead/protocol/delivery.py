@@ -39,6 +39,9 @@ WAITING_RETRY = 0.25
 MAX_LOST = 10
 """Workers that may be lost with one message in hand before it counts as their killer."""
 
+INNOCENT_AFTER = 60.0
+"""Seconds in one worker's hands after which its loss is not held against what it had."""
+
 
 class State(enum.Enum):
     """Where a message stands."""
@@ -116,12 +119,14 @@ class Delivery:
         worker: who has it in hand, or "".
         due: loop time at which `overdue` has something to say; in seconds.
         waiting_since: loop time at which it was first found that no worker listens, or None.
-        losses: workers that were lost with the message in hand.
+        taken_at: loop time at which `worker` took it.
+        losses: workers that were lost with the message in hand, one soon after the other.
         cancelled: the client does not want it any more.
     """
 
     __slots__ = (
-        "attempt", "cancelled", "due", "losses", "number", "state", "waiting_since", "worker"
+        "attempt", "cancelled", "due", "losses", "number", "state", "taken_at", "waiting_since",
+        "worker",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -131,6 +136,7 @@ class Delivery:
         self.worker = ""
         self.due = 0.0
         self.waiting_since: float | None = None
+        self.taken_at = 0.0
         self.losses = 0
         self.cancelled = False
 
@@ -142,6 +148,7 @@ class Delivery:
     def taken(self, worker: str, now: float) -> None:
         self.state = step(self.state, Happening.TAKEN)
         self.worker = worker
+        self.taken_at = now
         self.due = now + LOST_AFTER
         self.waiting_since = None
 
@@ -169,7 +176,14 @@ class Delivery:
     def lost(self, now: float) -> None:
         """Whoever had it is gone: the next attempt goes out now."""
         if self.state is State.TAKEN:
-            self.losses += 1
+            self.losses = self.losses + 1 if now - self.taken_at < INNOCENT_AFTER else 1
+        self._again(now)
+
+    def handed_over(self, now: float) -> None:
+        """Its worker stops, and says so: the next attempt goes out now."""
+        self._again(now)
+
+    def _again(self, now: float) -> None:
         self.state = step(self.state, Happening.LOST)
         self.attempt += 1
         self.worker = ""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,37 +34,45 @@ class DataType(enum.StrEnum):
 class Kind(enum.IntEnum):
     """What a worker is asked to run."""
 
-    MESSAGE = ord("m")
-    OPEN = ord("o")
+    MESSAGE = ord("m")  # one message of a client
+    OPEN = ord("o")  # the run of a connection or a stream: check it, then run
+    REOPEN = ord("r")  # the same once it was accepted, on another worker: run
+    CHECK = ord("c")  # policies and inputs only
 
 
 class Answer(enum.IntEnum):
-    """First byte of what a worker sends to an edge."""
+    """First byte of what a worker says to an edge."""
 
-    TAKEN = ord("T")  # the worker's id follows
-    BUSY = ord("B")  # not taken: try another
-    ITEM = ord("I")  # type 1 | data: one thing that execute returned or yielded
+    TAKEN = ord("T")  # worker id: it is in my hands, my beats will list it
+    BUSY = ord("B")  # not now
+    ACCEPTED = ord("A")  # an open or a check has passed: JSON [subject's id, subject]
+    ITEM = ord("I")  # type 1 | data: to this client
     EVENT = ord("V")  # len(meta) 2 | meta as JSON | type 1 | data: an item with SSE fields
     RESULT = ord("R")  # type 1 | data: the only item, and the end
+    READ = ord("N")  # number 4: the run has done with the client's messages up to this one
+    DROPPED = ord("X")  # number 4: this message of the client was cancelled before it was read
     DONE = ord("D")  # the end: executed, and all it published is stored
     ERROR = ord("E")  # a problem as JSON: the end
+    LEFT = ord("L")  # this worker stops: open the run on another
     ASK = ord("Q")  # is this attempt still wanted? The edge replies b"1" or b"0"
-    DIRECT = ord(
-        "P"
-    )  # len(topic) 2 | len(from) 2 | topic from | type 1 | data: from another client
+    CENSUS = ord("C")  # keys as a JSON list: the edge replies with those that are not wanted
+    DIRECT = ord("P")  # len(topic) 2 | len(from) 2 | topic from | type 1 | data: from a peer
 
 
 class Control(enum.IntEnum):
-    """First byte of what an edge sends to one worker; an attempt's key follows."""
+    """First byte of what an edge sends to one worker: kind 1 | number 4 | len(key) 2 | key | data."""
 
     CANCEL = ord("C")
-    CREDIT = ord("G")  # bytes 4 | key: so much was written to the client
+    CREDIT = ord("G")  # number: so many bytes were written to the client
+    INPUT = ord("I")  # number: of the client's message in the connection; data: it, as work
+    DROP = ord("X")  # number: of a message that the client does not want read any more
 
 
 _WORK = struct.Struct("!BcdHHI")
 _LENGTHS = struct.Struct("!HH")
 _LENGTH = struct.Struct("!H")
-_CREDIT = struct.Struct("!BI")
+_CONTROL = struct.Struct("!BIH")
+_NUMBER = struct.Struct("!I")
 _TYPES = {b"t": DataType.TEXT, b"b": DataType.BINARY, b"j": DataType.JSON}
 _BYTES = {kind: letter for letter, kind in _TYPES.items()}
 
@@ -128,29 +137,50 @@ def decode_work(payload: bytes) -> Work:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What `execute` may know of the connection or request, besides the message."""
+    """What `execute` may know of the connection or request, besides the message.
 
-    query: dict[str, str]
+    Attributes:
+        query: a name that stands twice has the list of its values.
+        subject: who the client is, as the policies found (JSON); None without one.
+    """
+
+    query: dict[str, str | list[str]]
     headers: dict[str, str]
     path: dict[str, str]
+    subject: Any = None
+
+
+def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, str | list[str]]:
+    """A query's pairs by name."""
+    query: dict[str, str | list[str]] = {}
+    for name, value in pairs:
+        before = query.get(name)
+        if before is None:
+            query[name] = value
+        else:
+            query[name] = [*(before if isinstance(before, list) else [before]), value]
+    return query
 
 
 def encode_context(context: Context) -> bytes:
     """Encoded once per connection, sent with each of its messages, decoded when asked for."""
-    if not (context.query or context.headers or context.path):
+    parts = [context.query, context.headers, context.path]
+    if context.subject is not None:
+        parts.append(context.subject)
+    elif not any(parts):
         return b""
     # A copy: what orjson returns keeps a buffer of 4 KB alive, and this lives with its connection.
-    return bytes(memoryview(orjson.dumps([context.query, context.headers, context.path])))
+    return bytes(memoryview(orjson.dumps(parts)))
 
 
 def decode_context(payload: bytes) -> Context:
     if not payload:
         return Context({}, {}, {})
     try:
-        query, headers, path = orjson.loads(payload)
+        query, headers, path, *subject = orjson.loads(payload)
         if not all(isinstance(part, dict) for part in (query, headers, path)):
             raise TypeError("expected three objects")
-        return Context(query, headers, path)
+        return Context(query, headers, path, *subject)
     except (orjson.JSONDecodeError, ValueError, TypeError) as error:
         raise Malformed(f"not a context: {error}") from error
 
@@ -171,6 +201,61 @@ def event(meta: dict[str, Any], data_type: DataType, data: bytes) -> bytes:
     """An EVENT; `meta` has the SSE fields `event`, `retry` (ms) and `comment` that were set."""
     fields = orjson.dumps(meta)
     return b"V%b%b%b%b" % (_LENGTH.pack(len(fields)), fields, _BYTES[data_type], data)
+
+
+def accepted(who: str, subject: Any) -> bytes:
+    """Args: who: the subject's id, or ""; subject: a JSON value, None without one."""
+    return b"A" + orjson.dumps([who, subject])
+
+
+def decode_accepted(payload: bytes) -> tuple[str, Any]:
+    """The inverse of `accepted`.
+
+    Raises:
+        Malformed: it is none.
+    """
+    try:
+        who, subject = orjson.loads(payload[1:])
+        return str(who), subject
+    except (ValueError, TypeError) as error:
+        raise Malformed(f"not an acceptance: {error}") from error
+
+
+def counted(kind: Answer, number: int) -> bytes:
+    """A READ or a DROPPED."""
+    return b"%c%b" % (kind, _NUMBER.pack(number))
+
+
+def decode_counted(payload: bytes) -> int:
+    """The number of a READ or a DROPPED.
+
+    Raises:
+        Malformed: cut short.
+    """
+    try:
+        (number,) = _NUMBER.unpack_from(payload, 1)
+        return int(number)
+    except struct.error as error:
+        raise Malformed(f"not a number: {error}") from error
+
+
+def census(keys: list[str]) -> bytes:
+    return b"C" + orjson.dumps(keys)
+
+
+def decode_census(payload: bytes) -> list[str]:
+    """The keys of a CENSUS.
+
+    Raises:
+        Malformed: it is no list of strings.
+    """
+    try:
+        keys = orjson.loads(payload[1:])
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"not a census: {error}") from error
+    if type(keys) is not list or not all(type(key) is str for key in keys):
+        raise Malformed("a census is not a list of keys")
+    return keys
 
 
 def error(problem: dict[str, Any]) -> bytes:
@@ -245,27 +330,25 @@ def decode_error(payload: bytes) -> dict[str, Any]:
 # Control, edge → worker
 
 
-def cancel(key: str) -> bytes:
-    return b"C" + key.encode()
+def control(what: Control, key: str, number: int = 0, data: bytes = b"") -> bytes:
+    """Args: number, data: as `Control` says for each kind."""
+    encoded = key.encode()
+    return _CONTROL.pack(what, number, len(encoded)) + encoded + data
 
 
-def credit(key: str, size: int) -> bytes:
-    return _CREDIT.pack(Control.CREDIT, size) + key.encode()
-
-
-def decode_control(payload: bytes) -> tuple[Control, str, int]:
-    """(what, the attempt's key, bytes of credit).
+def decode_control(payload: bytes) -> tuple[Control, str, int, bytes]:
+    """(what, the attempt's key, number, data).
 
     Raises:
         Malformed: unknown or cut short.
     """
     try:
-        what = Control(payload[0])
-        if what is Control.CANCEL:
-            return what, payload[1:].decode(), 0
-        _, size = _CREDIT.unpack_from(payload)
-        return what, payload[_CREDIT.size :].decode(), size
-    except (IndexError, ValueError, struct.error) as error:
+        what, number, size = _CONTROL.unpack_from(payload)
+        end = _CONTROL.size + size
+        if end > len(payload):
+            raise Malformed(f"a control message of {len(payload)} bytes announces {end}")
+        return Control(what), payload[_CONTROL.size : end].decode(), number, payload[end:]
+    except (UnicodeDecodeError, ValueError, struct.error) as error:
         raise Malformed(f"not a control message: {error}") from error
 
 

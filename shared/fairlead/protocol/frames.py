@@ -198,8 +198,14 @@ def waiting(ref: int) -> bytes:
     return b'{"type":"waiting","ref":%d}' % ref
 
 
-def restart(run: str, attempt: int, ref: int) -> bytes:
-    return orjson.dumps({"type": "restart", "run": run, "attempt": attempt, "ref": ref})
+def restart(run: str, attempt: int, ref: int | None) -> bytes:
+    """Args: ref: of the message that runs; None for the run of a connection."""
+    frame = {"type": "restart", "run": run, "attempt": attempt}
+    return orjson.dumps(frame if ref is None else {**frame, "ref": ref})
+
+
+def end(run: str) -> bytes:
+    return orjson.dumps({"type": "end", "run": run})
 
 
 def reconnect(within: int) -> bytes:

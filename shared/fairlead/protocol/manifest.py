@@ -14,7 +14,7 @@ import orjson
 
 from fairlead.errors import Malformed
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Route:
         methods: of an SSE route; empty for a websocket.
         topic: the template, or "" for an SSE route without one.
         executes: False for an SSE route that only shows a room.
+        run: what one execution is for: a message, or a whole connection of a websocket.
+        checks: it has policies or inputs: a worker is asked before anything is accepted.
     """
 
     feature: str
@@ -51,6 +53,8 @@ class Route:
     on_disconnect: Literal["cancel", "continue"] = "cancel"
     on_worker_lost: Literal["error", "restart"] = "error"
     executes: bool = True
+    run: Literal["message", "connection"] = "message"
+    checks: bool = False
 
     @property
     def name(self) -> str:

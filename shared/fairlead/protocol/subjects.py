@@ -4,7 +4,9 @@
 in.<feature>.<workflow>.<topic>.<channel>      edge → any one worker: messages and opens
 edge.<edge>.<connection>                       worker → the edge that holds the client
 edge.<edge>.<connection>.<message>.<attempt>   the same, as the answer to one attempt
-worker.<worker>                                edge → one worker: cancel, credit
+edge.<edge>.census                             worker → edge: which of these runs are wanted?
+peer.<topic>.<digest>                          worker → the edges where this subject is
+worker.<worker>                                edge → one worker: cancel, credit, input
 log.<topic>.<channel>                          anyone allowed → a room
 live.<topic>.<channel>                         a room's stream → edges, once it is stored
 beat.<worker>                                  worker → edges: I live, this is in my hands
@@ -30,6 +32,10 @@ WORKERS = "workers"
 
 CONNECTION_SEPARATOR = "-"
 """A connection's id is `<edge>-<number on that edge>`: whoever has it can reach its edge."""
+
+
+CENSUS = "census"
+"""Stands where a connection's id does; none is without a separator."""
 
 
 class Answer(NamedTuple):
@@ -86,6 +92,18 @@ class Subjects:
     def answer(self, edge: str, connection: str, message: int, attempt: int) -> str:
         """Where the answers to one attempt at one message go."""
         return f"{self.root}.edge.{edge}.{connection}.{message}.{attempt}"
+
+    def census(self, edge: str) -> str:
+        """Where an edge is asked about runs; no connection's id is without a separator."""
+        return f"{self.root}.edge.{edge}.{CENSUS}"
+
+    def peer(self, topic: str, who: str) -> str:
+        """Where the connections of a subject are reached, by the subject's id.
+
+        An id may hold anything, so its digest stands for it.
+        """
+        digest = hashlib.sha256(who.encode(errors="surrogatepass")).hexdigest()[:32]
+        return f"{self.root}.peer.{topic}.{digest}"
 
     def edge_all(self, edge: str) -> str:
         """The one subscription of an edge for all that workers say to its connections."""

@@ -10,6 +10,7 @@ from fairlead.errors import Malformed
 from fairlead.protocol.delivery import (
     BEAT,
     BUSY_RETRY,
+    INNOCENT_AFTER,
     LOST_AFTER,
     MAX_LOST,
     NEXT,
@@ -221,6 +222,23 @@ def test_a_message_is_deadly_when_ten_workers_were_lost_with_it_in_hand() -> Non
         assert delivery.attempt == losses + 1
     assert MAX_LOST == 10
     assert delivery.deadly
+
+
+def test_what_was_long_in_a_workers_hands_did_not_kill_it() -> None:
+    """The run of a connection outlives many deploys."""
+    delivery = sent()
+    for losses in range(1, 2 * MAX_LOST):
+        delivery.taken(f"w{losses}", now=1000.0 * losses)
+        delivery.lost(now=1000.0 * losses + INNOCENT_AFTER)
+        assert (delivery.losses, delivery.attempt) == (1, losses + 1)
+
+
+def test_a_worker_that_stops_hands_over_and_that_is_no_loss() -> None:
+    delivery = sent()
+    delivery.taken("w1", now=100.0)
+    delivery.handed_over(now=101.0)
+    assert (delivery.state, delivery.attempt, delivery.losses) == (State.SENT, 2, 0)
+    assert delivery.due == 101.0 + TAKEN_WITHIN
 
 
 @given(

@@ -38,6 +38,9 @@ DECODERS = [
     envelope.decode_event,
     envelope.decode_direct,
     envelope.decode_error,
+    envelope.decode_accepted,
+    envelope.decode_counted,
+    envelope.decode_census,
     envelope.decode_control,
 ]
 
@@ -87,6 +90,12 @@ def test_an_empty_context_costs_no_byte() -> None:
             envelope.direct("chat", "e1-7", DataType.TEXT, b"hi"),
             b"P\x00\x04\x00\x04chate1-7thi",
         ),
+        (envelope.accepted("ann", {"id": "ann"}), b'A["ann",{"id":"ann"}]'),
+        (envelope.accepted("", None), b'A["",null]'),
+        (envelope.counted(Answer.READ, 7), b"N\x00\x00\x00\x07"),
+        (envelope.counted(Answer.DROPPED, 7), b"X\x00\x00\x00\x07"),
+        (envelope.census(["e1-7.3.1"]), b'C["e1-7.3.1"]'),
+        (bytes([Answer.LEFT]), b"L"),
         (bytes([Answer.BUSY]), b"B"),
         (bytes([Answer.DONE]), b"D"),
         (bytes([Answer.ASK]), b"Q"),
@@ -99,8 +108,22 @@ def test_each_answer_on_the_wire(answer: bytes, wire: bytes) -> None:
 @pytest.mark.parametrize(
     ("control", "wire"),
     [
-        (envelope.cancel("e1-7.3.1"), b"Ce1-7.3.1"),
-        (envelope.credit("e1-7.3.1", 65536), b"G\x00\x01\x00\x00e1-7.3.1"),
+        (
+            envelope.control(Control.CANCEL, "e1-7.3.1"),
+            b"C\x00\x00\x00\x00\x00\x08e1-7.3.1",
+        ),
+        (
+            envelope.control(Control.CREDIT, "e1-7.3.1", 65536),
+            b"G\x00\x01\x00\x00\x00\x08e1-7.3.1",
+        ),
+        (
+            envelope.control(Control.INPUT, "e1-7.3.1", 2, b"work"),
+            b"I\x00\x00\x00\x02\x00\x08e1-7.3.1work",
+        ),
+        (
+            envelope.control(Control.DROP, "e1-7.3.1", 2),
+            b"X\x00\x00\x00\x02\x00\x08e1-7.3.1",
+        ),
     ],
 )
 def test_each_control_message_on_the_wire(control: bytes, wire: bytes) -> None:
@@ -152,10 +175,20 @@ def test_error_round_trip(problem: dict[str, Any]) -> None:
     assert envelope.decode_error(wire) == problem
 
 
-@given(TEXTS, st.integers(0, 2**32 - 1))
-def test_control_round_trip(key: str, size: int) -> None:
-    assert envelope.decode_control(envelope.cancel(key)) == (Control.CANCEL, key, 0)
-    assert envelope.decode_control(envelope.credit(key, size)) == (Control.CREDIT, key, size)
+@given(st.sampled_from(Control), TEXTS, st.integers(0, 2**32 - 1), BYTES)
+def test_control_round_trip(what: Control, key: str, number: int, data: bytes) -> None:
+    wire = envelope.control(what, key, number, data)
+    assert envelope.decode_control(wire) == (what, key, number, data)
+
+
+@given(TEXTS, st.one_of(st.none(), TEXTS, OBJECTS))
+def test_accepted_round_trip(who: str, subject: Any) -> None:
+    assert envelope.decode_accepted(envelope.accepted(who, subject)) == (who, subject)
+
+
+@given(st.lists(TEXTS))
+def test_census_round_trip(keys: list[str]) -> None:
+    assert envelope.decode_census(envelope.census(keys)) == keys
 
 
 # What is not ours
@@ -181,7 +214,9 @@ def test_bytes_that_are_nearly_right_are_decoded_or_malformed(
                 envelope.encode_context(Context({"é": "1"}, {}, {})),
                 envelope.event({"event": "é"}, DataType.JSON, b"1"),
                 envelope.direct("é", "é", DataType.JSON, b"1"),
-                envelope.credit("é", 7),
+                envelope.control(Control.CREDIT, "é", 7),
+                envelope.accepted("é", {"id": "é"}),
+                envelope.census(["é"]),
                 b"E[1]",
             ]
         )
@@ -266,11 +301,31 @@ def test_a_problem_is_an_object(problem: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"x", b"Xkey", b"G", b"G\x00\x00\x00", b"C\xff", b"G1234\xff"]
+    "payload",
+    [
+        b"",
+        b"xkey",
+        b"C\x00\x00\x00\x00\x00",  # cut in its head
+        b"?\x00\x00\x00\x00\x00\x00",  # of unknown kind
+        b"C\x00\x00\x00\x00\x00\x01\xff",  # a key that is no UTF-8
+        b"C\x00\x00\x00\x00\x00\x05key",  # more announced than there is
+    ],
 )
 def test_a_malformed_control_message(payload: bytes) -> None:
-    with pytest.raises(Malformed, match="not a control message"):
+    with pytest.raises(Malformed, match="control message"):
         envelope.decode_control(payload)
+
+
+@pytest.mark.parametrize("payload", [b"A", b"A{", b'A["x"]', b"A5"])
+def test_a_malformed_acceptance(payload: bytes) -> None:
+    with pytest.raises(Malformed, match="acceptance"):
+        envelope.decode_accepted(payload)
+
+
+@pytest.mark.parametrize("payload", [b"C", b"C{}", b"C[1]", b'C"x"'])
+def test_a_census_is_a_list_of_keys(payload: bytes) -> None:
+    with pytest.raises(Malformed, match="census"):
+        envelope.decode_census(payload)
 
 
 def test_the_largest_lengths_fit() -> None:

@@ -75,6 +75,14 @@ def test_a_frame_may_be_as_long_as_a_message_of_1_mib_can_make_it() -> None:
             frames.restart("e1-7-3", 2, 3),
             b'{"type":"restart","run":"e1-7-3","attempt":2,"ref":3}',
         ),
+        (
+            frames.restart("e1-7-1", 2, None),
+            b'{"type":"restart","run":"e1-7-1","attempt":2}',
+        ),
+        (
+            frames.end("e1-7-1"),
+            b'{"type":"end","run":"e1-7-1"}',
+        ),
         (frames.reconnect(1500), b'{"type":"reconnect","within":1500}'),
     ],
 )

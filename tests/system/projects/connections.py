@@ -1,0 +1,123 @@
+"""Runs of connections, for tests/system/test_connections.py."""
+
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fairlead import WS, Message, broadcast, feature, project, reply
+
+support = feature("Support")
+
+
+def note(line: str) -> None:
+    """Tell the test, in a file of its own."""
+    if folder := os.environ.get("NOTES"):
+        with Path(folder, "notes").open("a") as file:
+            file.write(line + "\n")
+
+
+@support.websocket("echo", tag="realtime")
+async def echo(ctx: WS):  # type: ignore[no-untyped-def]  # as users may write it
+    return ctx.channel
+
+
+@support.websocket("counter", tag="realtime")
+async def counter(ctx: WS) -> AsyncIterator[object]:
+    """Numbers what the client says; `end`, `raise` and `none` are commands."""
+    yield f"open {ctx.attempt}"
+    number = 0
+    try:
+        async for message in ctx.channel:
+            number += 1
+            if message.data == "end":
+                return
+            if message.data == "raise":
+                raise RuntimeError("secret")
+            if message.data == "room":
+                yield broadcast("to the room")
+            elif message.data == "reply":
+                yield reply({"said": number})
+            else:
+                yield f"{number} {message.data}"
+    finally:
+        note(f"closed {ctx.connection}")
+
+
+@support.websocket("slow", tag="realtime")
+async def slow(ctx: WS) -> AsyncIterator[object]:
+    """Works on each message until it is told to go on, by a file."""
+    async for message in ctx.channel:
+        while not Path(os.environ["NOTES"], "go").exists():
+            await asyncio.sleep(0.01)
+        yield f"{ctx.attempt} {message.data}"
+
+
+@support.websocket("endless", tag="realtime")
+async def endless(ctx: WS) -> AsyncIterator[str]:
+    """Never waits for anything but its reader."""
+    number = 0
+    try:
+        while True:
+            yield f"{number:010d} " + "x" * 1000
+            number += 1
+    finally:
+        note(f"endless closed after {number}")
+
+
+@support.websocket("tiny", tag="realtime")
+async def tiny(ctx: WS) -> AsyncIterator[None]:
+    """Yields nothing, for ever, and never waits."""
+    try:
+        while True:
+            yield None
+    finally:
+        note("tiny closed")
+
+
+@support.websocket("silent", tag="realtime")
+async def silent(ctx: WS) -> AsyncIterator[str]:
+    """Never yields."""
+    note(f"silent open {ctx.attempt}")
+    try:
+        await asyncio.Event().wait()
+        yield "never"
+    finally:
+        note("silent closed")
+
+
+@support.websocket("stubborn", tag="realtime")
+async def stubborn(ctx: WS) -> AsyncIterator[int]:
+    """Swallows its cancellation once and goes on yielding."""
+    number = 0
+    while True:
+        try:
+            await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            note("stubborn swallowed")
+        number += 1
+        yield number
+
+
+@support.websocket("rooms.{room}", tag="realtime", deliver="topic")
+async def room(ctx: WS) -> AsyncIterator[object]:
+    """Joins, repeats what is said to all, says good-bye."""
+    yield {"joined": ctx.attempt}
+    try:
+        async for message in ctx.channel:
+            yield message
+    finally:
+        await ctx.channel.broadcast({"left": ctx.connection})
+
+
+@support.websocket("burst", tag="realtime")
+async def burst(ctx: WS, message: Message) -> AsyncIterator[int]:
+    """Per message, beside those per connection."""
+    for number in range(int(message.data)):
+        yield number
+
+
+app = project(support)

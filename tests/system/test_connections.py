@@ -1,0 +1,391 @@
+"""`execute(ctx)`: one run for a connection, which outlives the workers that it runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from support.program import DEADLINE
+from support.system import Edge, Process, System, Worker, until
+
+COUNTER = "/support/realtime/counter"
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """What the workflows of connections.py note; a worker gets the folder as NOTES."""
+    (tmp_path / "notes").touch()
+    return tmp_path / "notes"
+
+
+async def started(app: System, tmp_path: Path) -> tuple[Edge, Worker]:
+    edge, worker = await asyncio.gather(
+        app.edge(), app.worker("connections.py", env={"NOTES": str(tmp_path)})
+    )
+    await edge.serves("/support/realtime/echo")
+    return edge, worker
+
+
+async def noted(notes: Path, line: str) -> None:
+    await until(lambda: line in notes.read_text(), f"{line!r} in the notes")
+
+
+async def test_a_client_reads_its_own_messages(app: System, tmp_path: Path) -> None:
+    """The seed's echo: `return ctx.channel`; text stays text, bytes stay bytes."""
+    edge, _ = await started(app, tmp_path)
+    async with edge.raw("/support/realtime/echo") as client:
+        for said in ("one", b"\x00two", "", "x" * 100_000):
+            await client.send(said)
+            assert await client.recv() == said
+
+
+async def test_messages_are_acknowledged_when_the_next_is_asked_for(
+    app: System, tmp_path: Path
+) -> None:
+    edge, _ = await started(app, tmp_path)
+    async with edge.v1("/support/realtime/slow") as client:
+        refs = [await client.send(f"m{n}") for n in range(3)]
+        (tmp_path / "go").touch()
+        frames = [await client.next() for _ in range(6)]
+    assert [f["data"] for f in frames if f["type"] == "message"] == ["1 m0", "1 m1", "1 m2"]
+    assert [f["ref"] for f in frames if f["type"] == "ack"] == refs
+    for ref, data in zip(refs, ("1 m0", "1 m1", "1 m2"), strict=True):
+        said = next(i for i, f in enumerate(frames) if f.get("data") == data)
+        assert frames[said + 1] == {"type": "ack", "ref": ref}, "the ack is the last for its ref"
+
+
+async def test_an_end_closes_with_1000_and_a_v1_client_hears_it_before(
+    app: System, tmp_path: Path, notes: Path
+) -> None:
+    edge, _ = await started(app, tmp_path)
+    async with edge.v1(COUNTER) as client:
+        first = await client.until("message", data="open 1")
+        ref = await client.send("end")
+        assert await client.until("ack") == {"type": "ack", "ref": ref}
+        assert await client.next() == {"type": "end", "run": first["run"]}
+        await client.socket.wait_closed()
+        assert client.socket.close_code == 1000
+    async with edge.raw(COUNTER) as raw:
+        await raw.send("end")
+        assert await raw.recv() == "open 1"
+        with pytest.raises(ConnectionClosed):
+            await raw.recv()
+        assert raw.close_code == 1000
+
+
+async def test_what_execute_raises_is_an_error_frame_and_1011(app: System, tmp_path: Path) -> None:
+    edge, _ = await started(app, tmp_path)
+    async with edge.v1(COUNTER) as client:
+        await client.send("raise")
+        error = (await client.until("error"))["error"]
+        assert error["status"] == 500
+        assert "secret" not in json.dumps(error)
+        await client.socket.wait_closed()
+        assert client.socket.close_code == 1011
+        assert error["trace"] in (client.socket.close_reason or "")
+
+
+async def test_messages_that_an_ended_run_did_not_read_are_said_to_be_unread(
+    app: System, tmp_path: Path
+) -> None:
+    edge, _ = await started(app, tmp_path)
+    async with edge.v1(COUNTER) as client:
+        await client.send("end")
+        unread = await client.send("too late")
+        error = await client.until("error")
+        assert (error["ref"], error["error"]["status"]) == (unread, 409)
+        await client.until("end")
+
+
+@pytest.mark.parametrize("path", ["silent", "counter", "endless", "tiny"])
+async def test_a_client_that_leaves_ends_its_run_within_100_ms(
+    app: System, tmp_path: Path, notes: Path, path: str
+) -> None:
+    """`finally` runs: also of a generator that never yields, and of one that never waits."""
+    edge, _ = await started(app, tmp_path)
+    async with edge.raw(f"/support/realtime/{path}") as client:
+        if path == "silent":
+            await noted(notes, "silent open 1")
+        elif path != "tiny":
+            await client.recv()
+        left = time.monotonic()
+        client.transport.abort()
+        async with asyncio.timeout(DEADLINE):
+            while "closed" not in notes.read_text():
+                await asyncio.sleep(0.002)
+        assert time.monotonic() - left < 0.1 + 0.4, "100 ms, and what a busy test machine adds"
+
+
+async def test_a_generator_that_never_waits_does_not_hold_the_others(
+    app: System, tmp_path: Path
+) -> None:
+    edge, _ = await started(app, tmp_path)
+    async with edge.raw("/support/realtime/tiny"), edge.raw("/support/realtime/echo") as client:
+        for n in range(20):
+            await client.send(str(n))
+            assert await client.recv() == str(n)
+
+
+async def test_one_that_swallows_its_cancellation_ends_at_its_next_item(
+    app: System, tmp_path: Path, notes: Path
+) -> None:
+    edge, worker = await started(app, tmp_path)
+    async with edge.raw("/support/realtime/stubborn") as client:
+        await client.recv()
+    await noted(notes, "stubborn swallowed")
+    assert await worker.stop() == 0, "nothing is left that would hold it"
+
+
+async def test_a_run_can_be_cancelled_by_its_client(
+    app: System, tmp_path: Path, notes: Path
+) -> None:
+    edge, _ = await started(app, tmp_path)
+    async with edge.v1(COUNTER) as client:
+        run = (await client.until("message"))["run"]
+        await client.say(type="cancel", run="another")
+        assert (await client.until("error"))["error"]["status"] == 404
+        await client.say(type="cancel", run=run)
+        assert await client.until("end") == {"type": "end", "run": run}
+        await client.socket.wait_closed()
+        assert client.socket.close_code == 1000
+    await noted(notes, "closed")
+
+
+async def test_a_message_that_was_not_read_yet_can_be_cancelled(
+    app: System, tmp_path: Path
+) -> None:
+    edge, _ = await started(app, tmp_path)
+    async with edge.v1("/support/realtime/slow") as client:
+        await client.send("first")
+        second = await client.send("second")
+        await client.send("third")
+        await client.say(type="cancel", ref=second)
+        error = await client.until("error")
+        assert (error["ref"], error["error"]["status"]) == (second, 499)
+        (tmp_path / "go").touch()
+        assert (await client.until("message"))["data"] == "1 first"
+        assert (await client.until("message"))["data"] == "1 third"
+
+
+async def test_a_room_hears_what_its_members_runs_say(app: System, tmp_path: Path) -> None:
+    """Also a good-bye that is said in `finally`, when the client is gone."""
+    edge, _ = await started(app, tmp_path)
+    async with edge.v1("/support/realtime/rooms/blue") as ann:
+        assert (await ann.until("message"))["data"] == {"joined": 1}
+        async with edge.v1("/support/realtime/rooms/blue") as bob:
+            assert (await ann.until("message"))["from"] == bob.id
+            await bob.send("hi")
+            heard = await ann.until("message", data="hi")
+            assert heard["from"] == bob.id
+            bob_id = bob.id
+        assert (await ann.until("message"))["data"] == {"left": bob_id}
+
+
+class Talker:
+    """Sends 0, 1, 2 … to a connection's echo and checks what comes back."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.stop = False
+        self.acked: list[int] = []
+        self.echoed: list[str] = []
+        self.sent = 0
+        self.restarts = 0
+
+    async def run(self) -> None:
+        async with self.edge.v1("/support/realtime/echo") as client:
+            window = asyncio.Semaphore(16)
+
+            async def listen() -> None:
+                while True:
+                    frame = await client.next()
+                    if frame["type"] == "ack":
+                        self.acked.append(frame["ref"])
+                        window.release()
+                    elif frame["type"] == "message":
+                        self.echoed.append(frame["data"])
+                    elif frame["type"] == "restart":
+                        self.restarts += 1
+                    else:
+                        raise AssertionError(frame)
+
+            listening = asyncio.create_task(listen())
+            while not self.stop:
+                await window.acquire()
+                await client.send(str(self.sent))
+                self.sent += 1
+                await asyncio.sleep(0.002)
+            await until(lambda: len(self.acked) == self.sent, "every message is acknowledged")
+            listening.cancel()
+
+    def check(self) -> None:
+        """Each is acknowledged once and in order; each came back, and what is twice was said to be."""
+        assert self.acked == list(range(1, self.sent + 1))
+        assert set(self.echoed) == {str(n) for n in range(self.sent)}
+        assert len(self.echoed) - self.sent <= 16 * self.restarts
+
+
+async def drained(worker: Worker) -> Process:
+    await worker.stop()
+    return worker
+
+
+@pytest.mark.parametrize("how", ["drained", "killed", "frozen"])
+async def test_a_lost_worker_opens_the_run_elsewhere_and_the_socket_stays(
+    app: System, tmp_path: Path, how: str
+) -> None:
+    """`attempt` grows, what was not acknowledged is replayed, v1 is told of the restart."""
+    edge, first = await started(app, tmp_path)
+    talkers = [Talker(edge) for _ in range(4)]
+    async with edge.v1(COUNTER) as client, asyncio.TaskGroup() as tasks:
+        opened = await client.until("message", data="open 1")
+        for talker in talkers:
+            tasks.create_task(talker.run())
+        await until(lambda: all(len(t.acked) > 20 for t in talkers), "they talk")
+        await app.worker("connections.py", env={"NOTES": str(tmp_path)})
+        if how == "drained":
+            await first.stop()
+        elif how == "killed":
+            first.kill()
+        else:
+            first.freeze()
+        restart = await client.until("restart", run=opened["run"])
+        # Attempts that meet the frozen one count, too.
+        assert restart["attempt"] == 2 if how != "frozen" else restart["attempt"] >= 2
+        await client.until("message", data=f"open {restart['attempt']}")
+        if how == "frozen":
+            first.thaw()
+        seen = [len(t.acked) for t in talkers]
+        await until(
+            lambda: all(len(t.acked) > s + 20 for t, s in zip(talkers, seen, strict=True)),
+            "they talk on",
+        )
+        for talker in talkers:
+            talker.stop = True
+        await client.send("hello")
+        assert (await client.until("message"))["data"] == "1 hello"
+    for talker in talkers:
+        talker.check()
+        assert talker.restarts == 1
+
+
+async def test_a_frozen_worker_that_thaws_says_nothing_more_for_the_run(
+    app: System, tmp_path: Path, notes: Path
+) -> None:
+    edge, first = await started(app, tmp_path)
+    async with edge.v1(COUNTER) as client:
+        await client.until("message", data="open 1")
+        first.freeze()
+        await app.worker("connections.py", env={"NOTES": str(tmp_path)})
+        attempt = (await client.until("restart"))["attempt"]
+        await client.until("message", data=f"open {attempt}")
+        first.thaw()
+        await noted(notes, "closed")  # the first attempt's `finally`
+        await client.send("x")
+        assert (await client.until("message"))["data"] == "1 x"
+
+
+async def test_without_any_worker_the_client_is_told_to_come_back_later(
+    app: System, tmp_path: Path
+) -> None:
+    """503 before the accept; 1013 for a run that no worker takes over in time."""
+    worker = await app.worker("connections.py", env={"NOTES": str(tmp_path)})
+    edge = await app.edge("--worker-wait", "1s")
+    await edge.serves("/support/realtime/echo")
+    async with edge.v1(COUNTER) as client:
+        await client.until("message")
+        await worker.stop()
+        assert (await client.until("error"))["error"]["status"] == 503
+        await client.socket.wait_closed()
+        assert client.socket.close_code == 1013
+    with pytest.raises(Exception, match="503"):
+        await edge.raw(COUNTER)
+
+
+async def test_runs_end_when_their_edge_is_killed(app: System, tmp_path: Path, notes: Path) -> None:
+    edge, _ = await started(app, tmp_path)
+    async with (
+        edge.raw("/support/realtime/silent"),
+        edge.raw("/support/realtime/endless") as client,
+    ):
+        await client.recv()
+        edge.kill()
+        with pytest.raises(ConnectionClosed):
+            while True:
+                await client.recv()
+    async with asyncio.timeout(20):  # two censuses, 5 s apart
+        while not {"silent closed", "endless closed"} <= {
+            line.rsplit(" after")[0] for line in notes.read_text().splitlines()
+        }:
+            await asyncio.sleep(0.05)
+
+
+async def test_2000_connections_run_on_one_worker(app: System, tmp_path: Path) -> None:
+    edge, _ = await started(app, tmp_path)
+
+    async def one(number: int) -> None:
+        async with slots:
+            client = await edge.raw("/support/realtime/echo", open_timeout=DEADLINE)
+        clients.append(client)
+
+    slots, clients = asyncio.Semaphore(50), []  # type: ignore[var-annotated]
+    await asyncio.gather(*(one(n) for n in range(2000)))
+    try:
+        await asyncio.gather(*(client.send(str(n)) for n, client in enumerate(clients)))
+        heard = await asyncio.gather(*(client.recv() for client in clients))
+        assert heard == [str(n) for n in range(2000)]
+        async with edge.v1("/support/realtime/burst") as client:
+            await client.send("3")
+            await client.until("ack")  # messages are not held up by them
+    finally:
+        for client in clients:
+            client.transport.abort()
+
+
+def _memory(process: Process) -> int:
+    """Resident bytes of a process."""
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmRSS")
+
+
+async def test_a_slow_client_slows_its_own_generator_and_memory_stays_flat(
+    app: System, tmp_path: Path, notes: Path
+) -> None:
+    """An endless generator for a client that stopped reading: it waits, and others do not."""
+    edge, worker = await started(app, tmp_path)
+    async with edge.raw("/support/realtime/echo") as quick:
+        async with edge.raw("/support/realtime/endless", max_queue=1) as slow:
+            await slow.recv()
+            before = _memory(edge), _memory(worker)
+            for n in range(200):  # while the other one's reader stands still
+                await quick.send(str(n))
+                assert await quick.recv() == str(n)
+                await asyncio.sleep(0.01)
+            after = _memory(edge), _memory(worker)
+            assert after[0] - before[0] < 8 * 1024 * 1024
+            assert after[1] - before[1] < 8 * 1024 * 1024
+            slow.transport.abort()
+        await noted(notes, "endless closed")
+    said = int(notes.read_text().split("endless closed after ")[1].split()[0])
+    assert said < 20_000, "it was slowed: 20 MB in 2 s would be no slow client"
+
+
+async def test_an_edge_that_is_drained_ends_its_runs_and_its_clients_come_back(
+    app: System, tmp_path: Path, notes: Path
+) -> None:
+    edge, _ = await started(app, tmp_path)
+    async with edge.v1(COUNTER) as client:
+        await client.until("message")
+        stopped = asyncio.create_task(edge.stop())
+        await client.until("reconnect")
+        await client.socket.wait_closed()
+        assert client.socket.close_code == 1012
+        assert await stopped == 0
+    await noted(notes, "closed")
