@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -31,6 +32,7 @@ from fairlead.telemetry import parent_of, unsampled
 from fairlead_edge.admission import Check, Verdict
 from fairlead_edge.connection import Connection, Settled
 from fairlead_edge.host import Host
+from fairlead_edge.pages import Pages
 from fairlead_edge.room import V1, Room
 from fairlead_edge.routes import WEBSOCKET, Match, room_of
 from fairlead_edge.scopes import ConnectionScope
@@ -70,12 +72,16 @@ class Left(Exception):
 class EdgeApp:
     """The ASGI side of one edge.
 
+    Args:
+        pages: a folder of files to serve where no route is; None serves none.
+
     Attributes:
         host: None until NATS answers; until then everything is refused with 503.
         draining: whether new clients are sent elsewhere.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pages: Path | None = None) -> None:
+        self._pages = Pages(pages) if pages is not None else None
         self.host: Host | None = None
         self.draining = False
         self.asgi = Starlette(
@@ -166,6 +172,9 @@ class EdgeApp:
         request = Request(scope, receive)
         try:
             host = self._ready()
+            if self._pages and (page := await self._pages.answer(scope, host.fleet.table)):
+                await page(scope, receive, send)
+                return
             match = _find(host, scope, request.method)
             query = _query(scope)
             topic, channel = _room(match, query)

@@ -81,7 +81,7 @@ async def _serve(settings: EdgeSettings) -> None:
     stop, now = process.signals()
     readiness = Readiness(settings.ready_grace)
     listener = admin.listen(settings.host, settings.port)
-    app = EdgeApp()
+    app = EdgeApp(settings.pages)
     finished = asyncio.Event()
     async with readiness.admin(settings.admin_host, settings.admin_port) as admin_state:
         server = PublicServer(app, listener)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import DirectoryPath, Field
+
 from fairlead.settings import Duration, NatsSettings, OptionalPort, Port
 
 
@@ -28,3 +32,6 @@ class EdgeSettings(NatsSettings):
 
     ready_grace: Duration = 10.0
     """Time NATS may be away before /readyz says so, so that a blip does not empty the balancer."""
+
+    pages: Annotated[DirectoryPath | None, Field(json_schema_extra={"hint": "DIR"})] = None
+    """Folder of files to serve where no route is; for development and small installations."""

@@ -347,6 +347,14 @@ class Bus:
             line = command.hpub_cmd(subject, reply, _encode_headers(headers), payload)
         self._send(line)
 
+    def call_soon(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Call something of ours from any thread.
+
+        Raises:
+            RuntimeError: our loop has ended.
+        """
+        self._loop.call_soon_threadsafe(call, *arguments)
+
     def _send(self, line: bytes) -> None:
         client = self._client
         client._pending.append(line)

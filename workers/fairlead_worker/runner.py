@@ -20,7 +20,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from fairlead import values
+from fairlead import errorfeed, values
 from fairlead.bus import Bus, NoResponders
 from fairlead.context import (
     SSE,
@@ -563,6 +563,7 @@ class Run:
 
     def _fail(self, body: dict[str, Any], error: BaseException | None) -> None:
         if error is not None:
+            errorfeed.report(error, self.route.label, self.trace_id)
             fields = {"workflow": self.route.label, "connection": self.connection}
             fields |= {"run": self.run_id, "trace_id": self.trace_id}
             log.error("%s failed", self.route.label, exc_info=error, extra=fields)

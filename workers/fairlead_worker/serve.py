@@ -10,7 +10,7 @@ from typing import cast
 
 import uvloop
 
-from fairlead import loading, logs, process, telemetry
+from fairlead import errorfeed, loading, logs, process, telemetry
 from fairlead.bus import Bus, BusOptions
 from fairlead.errors import BadDeclaration, Unusable
 from fairlead.protocol.subjects import Subjects
@@ -57,6 +57,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             return
         bus = connecting.result()
         readiness.bus = bus
+        errorfeed.attach(bus, worker)
         threads = ThreadPoolExecutor(min(settings.concurrency, THREADS), "execute")
         tracing = telemetry.setup("worker")
         try:
@@ -81,6 +82,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             watchdog.stop()
             ticking.cancel()
         finally:
+            errorfeed.detach()
             await bus.close()
             threads.shutdown(wait=False, cancel_futures=True)
             if tracing is not None:

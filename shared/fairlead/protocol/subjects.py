@@ -11,6 +11,7 @@ log.<topic>.<channel>                          anyone allowed → a room
 live.<topic>.<channel>                         a room's stream → edges, once it is stored
 beat.<worker>                                  worker → edges: I live, this is in my hands
 roll                                           edge → workers: beat now
+errors                                         workers → whoever streams the fleet's errors
 inbox.<role>.<id>                              replies
 =============================================  ===========================================
 
@@ -122,6 +123,10 @@ class Subjects:
     @property
     def roll(self) -> str:
         return f"{self.root}.roll"
+
+    @property
+    def errors(self) -> str:
+        return f"{self.root}.errors"
 
     def inbox(self, role: str, process: str) -> str:
         """A prefix of its own for each role, so that permissions can tell them apart."""

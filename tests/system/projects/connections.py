@@ -1,6 +1,5 @@
 """Runs of connections, for tests/system/test_connections.py."""
 
-
 from __future__ import annotations
 
 import asyncio
