@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from fairlead_edge.routes import Table
+from fairlead_edge.routes import RouteTable
 
 METHODS = ("GET", "HEAD")
 
@@ -46,7 +46,7 @@ class Pages:
     def __init__(self, folder: Path) -> None:
         self._files = _Files(directory=folder, html=True)
 
-    async def answer(self, scope: Scope, table: Table) -> Response | None:
+    async def answer(self, scope: Scope, table: RouteTable) -> Response | None:
         """The file of a request; None where a route has the path, or there is no such file.
 
         A path that a route serves by another method is the route's, too.
@@ -59,7 +59,7 @@ class Pages:
             return None  # .git, .env: nobody means to show them
         try:
             return await self._files.get_response(path, scope)
-        except (HTTPException, ValueError):  # ValueError: a NUL in the path
+        except (HTTPException, OSError):
             return None
 
 

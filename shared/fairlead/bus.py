@@ -11,6 +11,7 @@ What is used of nats-py's inside is pinned by tests/shared/test_bus_contract.py.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -322,7 +323,8 @@ class Bus:
             future.cancel()
         if self._client.is_connected:
             self._flush()
-        await self._client.close()
+        with contextlib.suppress(OSError):  # NATS is away: there is nothing to say good-bye to
+            await self._client.close()
 
     # Publishing
 

@@ -26,7 +26,7 @@ PATIENCE = 10.0
 class RoutesSettings(Settings):
     """What `routes` can be told."""
 
-    target: Annotated[str, Positional(example="examples/chat.py")]
+    target: Annotated[str, Positional(example="examples/chat")]
     """The project: module:attr or path/file.py[:attr]; attr defaults to app."""
 
     json_: bool = False
@@ -81,6 +81,7 @@ def _as_json(route: Route) -> dict[str, Any]:
         "topic": route.topic or None,
         "history": _shown(route.history),
         "deliver": route.deliver if route.transport == "websocket" else None,
+        "checks": route.checks,
     }
 
 
@@ -101,7 +102,7 @@ def publish(settings: PublishSettings) -> int:
 async def _publish(settings: PublishSettings) -> int:
     from fairlead.bus import Bus, BusOptions
     from fairlead.errors import BadName, NotStored
-    from fairlead.protocol import manifest
+    from fairlead.outside import declared
     from fairlead.protocol.subjects import Subjects
     from fairlead.publisher import Publisher
 
@@ -109,14 +110,11 @@ async def _publish(settings: PublishSettings) -> int:
     options = BusOptions(settings.servers, Subjects(settings.app), "publisher", process)
     bus = await asyncio.wait_for(Bus.connect(options), PATIENCE)
     try:
-        builds = await bus.manifests()
-        if not builds:
+        topics = await declared(bus)
+        if not topics:
             raise CannotStart(
                 f"app {settings.app!r} has no topics yet; start a worker first, or name another --app"
             )
-        topics: dict[str, History | None] = {}
-        for _, raw in sorted(builds.values(), reverse=True):
-            topics = {**manifest.decode(raw).topics, **topics}
         made = await Publisher(bus, lambda: topics).publish(
             settings.topic, settings.channel, DataType.TEXT, settings.data.encode()
         )

@@ -2,8 +2,8 @@
 
     shop.realtime:app       an attribute of a module on the path, or in the current folder
     shop.realtime           the same, its attribute `app`
-    examples/chat.py:chat   an attribute of a file
-    examples/chat.py        the same, its attribute `app`
+    examples/tour.py:tour   an attribute of a file
+    examples/tour.py        the same, its attribute `app`
     examples/chat           a folder that holds app.py
 
 A mistake in the TARGET is told in one line. A mistake inside the user's module is the
@@ -23,6 +23,9 @@ from fairlead.errors import BadTarget
 
 ATTRIBUTE = "app"
 """The attribute of a TARGET that names none; a folder's file is called like it, too."""
+
+PAGE = "page"
+"""The folder beside a folder's app.py that holds its page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,18 @@ def locate(target: str) -> Place:
     if not _dotted(path):
         raise BadTarget(f"TARGET {target!r}: {path!r} is neither a module nor a file")
     return Place(Path.cwd().resolve(), path, attribute, None)
+
+
+def page_folder(target: str) -> Path | None:
+    """The page of a project that was named by its folder: `chat/page` of `chat`; None without one.
+
+    Raises:
+        BadTarget: as `locate`.
+    """
+    place = locate(target)
+    folder = Path(target.partition(":")[0])
+    page = folder / PAGE
+    return page.resolve() if place.file is not None and folder.is_dir() and page.is_dir() else None
 
 
 def source_root(target: str) -> Path:

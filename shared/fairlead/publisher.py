@@ -38,12 +38,14 @@ class Publisher:
         self._topics = topics
 
     async def publish(
-        self, topic: str, channel: str, data_type: DataType, data: bytes, id: str = ""
-    ) -> str | None:
+        self, topic: str, channel: str, data_type: DataType, data: bytes, id: str = "",
+        trace: str = "",
+    ) -> str | None:  # fmt: skip
         """Publish; return the message's cursor, or None for a room without history.
 
         Args:
             id: publishing again with the same id within 2 minutes stores nothing new.
+            trace: a sampled traceparent, or "".
 
         Raises:
             BadName: the channel is no channel name.
@@ -57,6 +59,8 @@ class Publisher:
             raise LookupError(f"topic {topic[:80]!r} is not declared; declared: {known}")
         subject = self._bus.subjects.log(topic, channel)
         headers = {"Fl-Type": str(data_type)}
+        if trace:
+            headers["traceparent"] = trace
         if self._topics()[template] is None:
             await self._bus.ready()
             self._bus.publish(subject, data, headers=headers)

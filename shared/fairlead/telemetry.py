@@ -245,6 +245,18 @@ def parent_of(text: str) -> Traceparent | None:
     return traceparent.parse(text) if text else None
 
 
+def current_traceparent() -> str:
+    """Of the program's own current span, if it is sampled; else ""."""
+    if "opentelemetry.trace" not in sys.modules:
+        return ""  # then nobody has made a span
+    from opentelemetry.trace import get_current_span
+
+    found = get_current_span().get_span_context()
+    if not found.is_valid or not found.trace_flags.sampled:
+        return ""
+    return str(Traceparent(f"{found.trace_id:032x}", f"{found.span_id:016x}", True))
+
+
 def logged(trace: Traceparent | None) -> dict[str, Any]:
     """The fields of a log line that belong to a trace."""
     return {"trace_id": trace.trace_id} if trace else {}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fairlead import settings
@@ -27,3 +29,10 @@ def test_a_port_that_is_none_is_refused_where_clients_connect() -> None:
         WrongUse, match=r"--port: found 'none', but input should be a valid integer"
     ):
         settings.load(EdgeSettings, {"port": "none"})
+
+
+def test_pages_are_a_folder_that_is_there(tmp_path: Path) -> None:
+    assert settings.load(EdgeSettings, {}).pages is None
+    assert settings.load(EdgeSettings, {"pages": str(tmp_path)}).pages == tmp_path
+    with pytest.raises(WrongUse, match=r"--pages: found '/nix', but path does not point to a dir"):
+        settings.load(EdgeSettings, {"pages": "/nix"})

@@ -171,3 +171,26 @@ def test_the_folder_to_watch(folder: Path, target: str, root: str) -> None:
 
 def test_the_folder_to_watch_of_an_installed_package() -> None:
     assert loading.source_root("fairlead.loading:load") == Path(loading.__file__).parent
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("shop", True),
+        ("shop/", True),
+        ("shop:other", True),
+        ("shop/app.py", False),
+        ("bare", False),
+        ("pack", False),
+        ("page", False),
+    ],
+)
+def test_the_page_of_a_folder(folder: Path, target: str, found: bool) -> None:
+    """Of a folder that was named as one: nobody who names a file means to serve what is beside it."""
+    for name in ("shop", "bare", "page"):
+        write(f"{name}/app.py")
+    write("pack/__init__.py")
+    for name in ("shop", "pack"):
+        (folder / name / "page").mkdir()
+    page = folder.resolve() / "shop" / "page" if found else None
+    assert loading.page_folder(target) == page

@@ -17,7 +17,7 @@ def _whole(value: object) -> object:
 class WorkerSettings(NatsSettings):
     """Settings of one worker process. Times are in seconds."""
 
-    target: Annotated[str, Positional(example="examples/chat.py")]
+    target: Annotated[str, Positional(example="examples/chat")]
     """The project to serve: module:attr or path/file.py[:attr]; attr defaults to app."""
 
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 1000

@@ -22,6 +22,8 @@ COLOURS = {"edge": "cyan", "worker": "green", "nats": "magenta", "dev": "yellow"
 # Columns where there is no terminal to ask; a table that is piped need not be narrow.
 WIDE = 160
 
+CHECKED = "this one has policies or inputs: add what they ask for"
+
 
 @dataclass(frozen=True, slots=True)
 class Listening:
@@ -52,8 +54,14 @@ class Output:
         # Not wrapped: a log line that is broken cannot be searched or copied.
         self._console.print(line, soft_wrap=True, highlight=False)
 
-    def table(self, routes: Sequence[Route], edges: Sequence[Listening], nats: str) -> None:
-        """Write the endpoints, where everything listens, and lines to paste into a shell."""
+    def table(
+        self, routes: Sequence[Route], edges: Sequence[Listening], nats: str, page: bool = False
+    ) -> None:
+        """Write the endpoints, where everything listens, and lines to paste into a shell.
+
+        Args:
+            page: whether the edges serve a page.
+        """
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
         for column in ("endpoint", "serves", "workflow", "topic", "deliver", "history"):
             table.add_column(column, no_wrap=True)
@@ -68,10 +76,16 @@ class Output:
             print_(Text(text), soft_wrap=True)
         print_(Text(f"nats: {nats}"), soft_wrap=True)
         print_()
+        if page:
+            urls = " ".join(f"http://{LOOPBACK}:{edge.port}/" for edge in edges)
+            print_(Text(f"Open in two windows: {urls}", style="bold"), soft_wrap=True)
+            print_()
         print_("Try, in another terminal:", style="bold")
         for route in routes:
             for line in lines_to_try(route, edges[0].port):
                 print_(Text(f"  {line}"), soft_wrap=True)
+            if route.checks:
+                print_(Text(f"  ({CHECKED})", style="dim"), soft_wrap=True)
         print_()
 
 

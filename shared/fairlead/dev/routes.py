@@ -26,6 +26,7 @@ class Route:
     Attributes:
         topic: None where there is none.
         history: what its room keeps; None or False where it keeps nothing.
+        checks: whether it has policies or inputs, so that its bare endpoint may refuse.
     """
 
     workflow: str
@@ -36,6 +37,7 @@ class Route:
     topic: str | None = None
     history: Any = None
     deliver: str | None = None
+    checks: bool = False
 
 
 _routes = TypeAdapter(list[Route])

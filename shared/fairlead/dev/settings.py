@@ -12,8 +12,8 @@ from fairlead.settings import Duration, Port, Positional, Settings
 class DevSettings(Settings):
     """Settings of the supervisor. Times are in seconds."""
 
-    target: Annotated[str, Positional(example="examples/chat.py")]
-    """The project to serve: module:attr or path/file.py[:attr]; attr defaults to app."""
+    target: Annotated[str, Positional(example="examples/chat")]
+    """The project to serve: module:attr, path/file.py[:attr] or a folder with app.py (and page/)."""
 
     port: Port = 8000
     """Port that clients connect to; 0 takes any that is free, as further edges do."""

@@ -50,6 +50,7 @@ class Supervisor:
     def __init__(self, settings: DevSettings, folder: Path, command: Sequence[str]) -> None:
         self._settings = settings
         self._command = tuple(command)
+        self._page = loading.page_folder(settings.target)
         self._env = {
             **os.environ,
             "FAIRLEAD_DEV": "1",
@@ -146,7 +147,7 @@ class Supervisor:
             self._show()
 
     def _show(self) -> None:
-        self._output.table(self._shown, self._edges, self._nats.url)
+        self._output.table(self._shown, self._edges, self._nats.url, self._page is not None)
 
     def _say(self, text: str) -> None:
         self._output.line(US, text)
@@ -160,8 +161,9 @@ class Supervisor:
 
     def _edge(self, listening: output.Listening) -> Spec:
         # The port stays the same for each start: it stands in the table.
-        arguments = ("edge", "--host", ports.LOOPBACK, "--port", str(listening.port))
-        return self._child(listening.name, Role.EDGE, arguments, listening.admin_port)
+        where = ("--host", ports.LOOPBACK, "--port", str(listening.port))
+        page = ("--pages", str(self._page)) if self._page is not None else ()
+        return self._child(listening.name, Role.EDGE, ("edge", *where, *page), listening.admin_port)
 
     def _worker(self, name: str) -> Spec:
         # Two of them are alive while one replaces the other: a port for each.

@@ -62,6 +62,25 @@ def test_the_table_says_what_is_where() -> None:
     assert "curl -N 'http://127.0.0.1:8000/support/realtime/ticks?channel=blue'" in lines
 
 
+def test_a_page_is_named_at_every_edge() -> None:
+    out, stream = written()
+    edges = [Listening("edge-1", 8000, 8001), Listening("edge-2", 8002, 8003)]
+    out.table([TICKS], edges, "nats://127.0.0.1:4333", page=True)
+    line = "Open in two windows: http://127.0.0.1:8000/ http://127.0.0.1:8002/"
+    assert line in stream.getvalue().splitlines()
+    out, stream = written()
+    out.table([TICKS], edges, "nats://127.0.0.1:4333")
+    assert "windows" not in stream.getvalue()
+
+
+def test_a_line_that_may_be_refused_says_so() -> None:
+    out, stream = written()
+    guarded = Route("Ticks", "Support", "sse", ("GET",), "/support/realtime/ticks", checks=True)
+    out.table([TICKS, guarded], [Listening("edge", 8000, 8001)], "nats://127.0.0.1:4333")
+    assert stream.getvalue().count(f"({output.CHECKED})") == 1
+    assert stream.getvalue().rstrip().endswith(f"({output.CHECKED})")
+
+
 def test_lines_to_try() -> None:
     assert output.lines_to_try(TICKS, 1) == [
         "curl -N 'http://127.0.0.1:1/support/realtime/ticks?channel=blue'",

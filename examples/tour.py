@@ -1,6 +1,6 @@
-"""A chat with rooms: what a client says, its room hears, whatever edge and worker are between.
+"""A tour of what a workflow may be: each kind once, in a few lines.
 
-Run it with `fairlead dev examples/chat.py`; the README shows what to try.
+Run it with `fairlead dev examples/tour.py`; it prints a line to try for each.
 """
 
 import asyncio
