@@ -1,9 +1,9 @@
-# Six words: dev, test, check, fix, bench, clean. Each makes the environment it needs.
+# Seven words: dev, test, check, fix, bench, pictures, clean. Each makes the environment it needs.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: dev test check fix bench clean
+.PHONY: dev test check fix bench pictures clean
 .DEFAULT_GOAL := test
 
 # Made again when the dependencies change.
@@ -14,13 +14,18 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
 
-dev: $(VENV)/installed  ## the whole system on this machine, with the chat example
-	$(BIN)/fairlead dev examples/chat.py
+# The browser that the chat's page is tested in.
+$(VENV)/chromium: tests/support/install-chromium.sh $(VENV)/installed
+	tests/support/install-chromium.sh
+	@touch $@
 
-test: $(VENV)/installed  ## all tests
+dev: $(VENV)/installed  ## the whole system on this machine, with the chat example and its page
+	$(BIN)/fairlead dev examples/chat
+
+test: $(VENV)/installed $(VENV)/chromium  ## all tests
 	$(BIN)/python -m pytest
 
-check: $(VENV)/installed  ## formatter, linters, types, import contracts, tests with coverage
+check: $(VENV)/installed $(VENV)/chromium  ## formatter, linters, types, import contracts, tests with coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -35,6 +40,9 @@ fix: $(VENV)/installed  ## format and repair what can be repaired
 
 bench: $(VENV)/installed  ## the speed of the running system: a table and bench/results/*.json
 	$(BIN)/python -m bench
+
+pictures: $(VENV)/installed $(VENV)/chromium  ## those of the README, docs/pictures/*.png
+	$(BIN)/python docs/pictures/take.py
 
 clean:
 	rm -rf $(VENV) .fairlead .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,11 +21,11 @@ FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 fairlead \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /srv --shell /usr/sbin/nologin fairlead
 COPY --from=build /opt/fairlead /opt/fairlead
-COPY examples/chat.py /srv/app/chat.py
+COPY examples/chat/app.py /srv/app/app.py
 # In a container loopback reaches nobody: probes come from outside, so the admin port listens on all
 # interfaces. Don't publish it; who reaches it may publish into any room.
 ENV PATH=/opt/fairlead/bin:$PATH \
-    FAIRLEAD_TARGET=/srv/app/chat.py \
+    FAIRLEAD_TARGET=/srv/app/app.py \
     FAIRLEAD_ADMIN_HOST=0.0.0.0 \
     FAIRLEAD_ADMIN_PORT=8001
 # In figures, so that Kubernetes' runAsNonRoot can tell it is not root.

@@ -283,7 +283,14 @@ def test_the_health_check_asks_livez(role: str, healthy: bool, admin_port: int) 
 def test_the_worker_carries_the_chat_example() -> None:
     """The worker's default target is the chat example, where the image put it."""
     target = image_environment("worker")["FAIRLEAD_TARGET"]
-    assert ("COPY", f"examples/chat.py {target}") in stages("worker")[1]
+    assert ("COPY", f"examples/chat/app.py {target}") in stages("worker")[1]
+
+
+def test_the_edge_serves_the_page_of_the_chat_example() -> None:
+    """Compose mounts the page of the worker's project, read-only, where the edge looks for it."""
+    mounts = [mount.split(":") for mount in compose()["services"]["edge"]["volumes"]]
+    assert mounts == [["./examples/chat/page", environment("edge")["FAIRLEAD_PAGES"], "ro"]]
+    assert (ROOT / mounts[0][0] / "index.html").is_file()
 
 
 # Variables and ports

@@ -1,4 +1,5 @@
 """`execute(ctx)`: one run for a connection, which outlives the workers that it runs on."""
+# ruff: noqa: ASYNC110, ASYNC240 -- files are how a workflow in another process speaks with the test
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 from fairlead.dev import ports
 from support.program import DEADLINE, Program, alive, children, running, wait_until_gone
 
-CHAT = Path(__file__).parents[2] / "examples" / "chat.py"
+CHAT = Path(__file__).parents[2] / "examples" / "tour.py"
 
 TRY_WEBSOCKET = r"python\S* -m websockets (ws://127\.0\.0\.1:\d+/\S*)"
 
@@ -63,7 +63,7 @@ def dev(folder: Path, *arguments: str) -> Generator[Dev]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the chat example in it."""
+    """A folder with an example in it."""
     shutil.copy(CHAT, tmp_path / "chat.py")
     return tmp_path
 

@@ -154,7 +154,7 @@ async def test_direct_reaches_every_connection_of_a_subject(edges: tuple[Edge, E
 async def test_a_client_that_leaves_during_the_check_leaves_nothing(
     edges: tuple[Edge, Edge],
 ) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", edges[0].port)
+    _, writer = await asyncio.open_connection("127.0.0.1", edges[0].port)
     writer.write(
         f"GET {WHOLE}?user=slow HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"

@@ -151,7 +151,7 @@ async def test_all_threads_share_one_connection_that_is_made_when_it_is_needed(
 
 
 async def test_on_an_event_loop_it_says_what_to_use_instead(app: System) -> None:
-    with pytest.raises(RuntimeError, match="use fairlead.connect"):
+    with pytest.raises(RuntimeError, match=r"use fairlead\.connect"):
         fairlead.connect_sync(app.nats.url).topic("rooms.blue").publish("x")
 
 
