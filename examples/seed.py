@@ -9,14 +9,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fairlead import (
     SSE,
     WS,
+    Broadcast,
+    Channel,
+    Direct,
     Message,
     Query,
     Reject,
+    Reply,
     broadcast,
     direct,
     feature,
@@ -35,7 +39,7 @@ def now() -> str:
 
 
 @workflow("StreamSSE", tag="realtime", trigger=trigger.sse("/stream"))
-async def stream(ctx: SSE):
+async def stream(ctx: SSE) -> AsyncIterator[dict[str, str]]:
     """The channel's name and the time, each second. Without `?channel=` it ends with a 400."""
     if "channel" not in ctx.query:
         raise Reject(400, "say which channel: ?channel=NAME")
@@ -44,14 +48,14 @@ async def stream(ctx: SSE):
 
 
 @workflow("StreamValidSSE", tag="realtime", trigger=trigger.sse("/valid"))
-async def valid(ctx: SSE, channel: Annotated[str, Query()]):
+async def valid(ctx: SSE, channel: Annotated[str, Query()]) -> AsyncIterator[dict[str, str]]:
     """The same, injected: without `?channel=` the request is refused before anything is sent."""
     async for _ in interval("1s"):
         yield {"channel": channel, "time": now()}
 
 
 @workflow("EchoWebsocket", tag="realtime", trigger=trigger.websocket(topic="chat", path="/echo"))
-async def echo(ctx: WS):
+async def echo(ctx: WS) -> Channel:
     """The client's own messages, streamed back to it: one run for the whole connection."""
     return ctx.channel
 
@@ -61,7 +65,7 @@ async def echo(ctx: WS):
     tag="realtime",
     trigger=trigger.websocket(topic="chat", path="/broadcast", deliver="topic"),
 )
-async def everyone(ctx: WS, message: Message):
+async def everyone(ctx: WS, message: Message) -> Any:
     """What one says all in its room hear. Called once a message, on any worker."""
     return message.data
 
@@ -69,7 +73,7 @@ async def everyone(ctx: WS, message: Message):
 @workflow(
     "OneToOneWebsocket", tag="realtime", trigger=trigger.websocket(topic="letters", path="/direct")
 )
-async def one_to_one(ctx: WS, message: Message):
+async def one_to_one(ctx: WS, message: Message) -> Reply | Direct:
     """`{"to": CONNECTION, "text": …}` goes there; anything else is answered with your own id."""
     try:
         letter = message.json()
@@ -84,7 +88,7 @@ async def one_to_one(ctx: WS, message: Message):
     tag="realtime",
     trigger=trigger.websocket(topic="lobby", path="/lobby", deliver="topic"),
 )
-async def lobby(ctx: WS):
+async def lobby(ctx: WS) -> AsyncIterator[dict[str, Any]]:
     """The client's messages and a clock, merged, into the room; a good-bye when it leaves."""
     said = map(ctx.channel, lambda message: {"says": message.data})
     clock = map(interval("5s"), lambda tick: {"tick": tick, "time": now()})
@@ -96,7 +100,7 @@ async def lobby(ctx: WS):
 
 
 @workflow("StreamErrorsLogging", tag="realtime", trigger=trigger.sse("/errors"))
-async def errors(ctx: SSE):
+async def errors(ctx: SSE) -> AsyncIterator[Any]:
     """What goes wrong in any worker, as it happens; logged here, too."""
     seen = tap(process_errors("fleet"), lambda error: log.warning("seen: %(type)s", error))
     beats = map(interval("15s"), lambda tick: {"alive": tick})
@@ -115,7 +119,7 @@ async def answer(ctx: SSE) -> AsyncIterator[str]:
 @workflow(
     "AnnounceWebsocket", tag="realtime", trigger=trigger.websocket(topic="chat", path="/announce")
 )
-def announce(ctx: WS, message: Message):
+def announce(ctx: WS, message: Message) -> Broadcast:
     """A plain function runs in a thread: it may block, and nobody waits for it."""
     if message.data == "fail":
         raise RuntimeError("asked to fail")  # GET /support/realtime/errors shows it

@@ -27,7 +27,7 @@ class Prompt(BaseModel):
 
 
 @assistant.sse("/tokens", tag="chat", method="post")
-async def tokens(ctx: SSE, ask: Annotated[Prompt, Body()]):
+async def tokens(ctx: SSE, ask: Annotated[Prompt, Body()]) -> AsyncIterator[str | Event]:
     """Each token is an event; the last one says how many there were."""
     count = 0
     async for token in model(ask.prompt):

@@ -30,6 +30,11 @@ NO_TEST_OF_THEIR_OWN = {
     # The way of a request: tested as clients see it.
     "edge/app.py": "tests/system/test_outcomes.py",
     "edge/connection.py": "the shell of session.py: tests/system/test_protocols.py",
+    "edge/scopes.py": "tests/system/test_connections.py and test_failures.py",
+    "edge/admission.py": "tests/system/test_policies.py and test_inputs.py",
+    "edge/peers.py": "tests/system/test_policies.py: direct, over two edges",
+    "edge/mount.py": "tests/system/test_mount.py",
+    "edge/life.py": "tests/system, for processes; test_mount.py, for a mounted edge",
     "edge/ws.py": "tests/system/test_protocols.py",
     "edge/sse.py": "tests/system/test_protocols.py and test_backpressure.py",
     # Processes: their start, their readiness, their end.
@@ -40,6 +45,8 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/admin.py": "the admin port, as its users see it: tests/system",
     "shared/readiness.py": "what the admin port says: tests/system",
     "shared/publisher.py": "tests/system/test_rooms.py, from outside",
+    "shared/appbus.py": "tests/system/test_publishers.py: it is its connection",
+    "shared/outside.py": "the way to appbus.py: tests/system/test_publishers.py",
     # Commands.
     "shared/__main__.py": "two lines that call cli.py",
     "shared/commands.py": "tests/shared/test_cli.py and tests/system",

@@ -17,14 +17,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 HERE = Path(__file__).parent
 CHAT = HERE.parents[1] / "examples" / "chat"
-SIZE = {"width": 1240, "height": 680}
+SIZE = ViewportSize(width=1240, height=680)
 
 # With tracing on, both windows show the same trace. Nobody need take the spans.
-ENV = {**os.environ, "OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1]:9"}
+ENV = {
+    **os.environ,
+    "OTEL_TRACES_EXPORTER": "otlp",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1]:9",
+}
 
 
 @contextmanager
@@ -74,9 +78,9 @@ def spoken(page: Page, words: str) -> None:
 
 def talk(ann: Page, ben: Page) -> None:
     """What is seen on the pictures."""
-    say(ann, "Morning! I’ve just deployed the new workers. Is everybody still connected?", ben)
-    say(ben, "I am, and on the other edge at that. Nothing even flickered here", ann)
-    say(ann, "Then I’ll take down the one with the old build, too.", ben)
+    say(ann, "Morning! I have just deployed the new workers. Is everybody still connected?", ben)
+    say(ben, "I am, and on the other edge at that. Nothing even flickered here.", ann)
+    say(ann, "Then I take down the one with the old build, too.", ben)
     say(ben, "Go on. What I type meanwhile waits for a worker and arrives once.", ann)
     ask(ann, "What happens if I press stop?")
     ask(ben, "How do tokens get here?")

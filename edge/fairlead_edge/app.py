@@ -11,7 +11,7 @@ import contextlib
 import logging
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -27,17 +27,18 @@ from fairlead.errors import BadName, Malformed, NotStored
 from fairlead.protocol import cursor, frames
 from fairlead.protocol.envelope import Context, encode_context, grouped
 from fairlead.protocol.manifest import Route
-from fairlead.protocol.problems import MAX_MESSAGE, NO_WORKER
+from fairlead.protocol.problems import MAX_MESSAGE, NO_WORKER, Close
 from fairlead.telemetry import parent_of, unsampled
 from fairlead_edge.admission import Check, Verdict
-from fairlead_edge.connection import Connection, Settled
+from fairlead_edge.asgi import AsgiProtocol, supports_denial
+from fairlead_edge.connection import Connection, Protocol, Settled
 from fairlead_edge.host import Host
 from fairlead_edge.pages import Pages
 from fairlead_edge.room import V1, Room
 from fairlead_edge.routes import WEBSOCKET, Match, room_of
 from fairlead_edge.scopes import ConnectionScope
 from fairlead_edge.sse import Stream, named_event
-from fairlead_edge.ws import EXTENSION, EdgeWebSocketProtocol
+from fairlead_edge.ws import EXTENSION
 
 log = logging.getLogger("fairlead.edge")
 
@@ -103,18 +104,23 @@ class EdgeApp:
         await receive()  # websocket.connect
         leaving = asyncio.ensure_future(receive())
         try:
-            protocol = self._protocol(scope)
+            protocol = _protocol(scope, receive, send)
             connection = await self._connection(scope, protocol, leaving)
             await self._accept(connection, protocol, scope, leaving, send)
+            if isinstance(protocol, AsgiProtocol):
+                await protocol.run()
         except Refused as refused:
-            await WebSocket(scope, receive, send).send_denial_response(refused.response)
+            if supports_denial(scope):
+                await WebSocket(scope, receive, send).send_denial_response(refused.response)
+            else:
+                await send({"type": "websocket.close", "code": Close.POLICY})
         except Left:
             pass
         finally:
             leaving.cancel()
 
     async def _connection(
-        self, scope: Scope, protocol: EdgeWebSocketProtocol, leaving: asyncio.Future[Any]
+        self, scope: Scope, protocol: Protocol, leaving: asyncio.Future[Any]
     ) -> Connection:
         """All that can be settled before a run is asked for.
 
@@ -137,7 +143,7 @@ class EdgeApp:
 
     @staticmethod
     async def _accept(
-        connection: Connection, protocol: EdgeWebSocketProtocol, scope: Scope,
+        connection: Connection, protocol: Protocol, scope: Scope,
         leaving: asyncio.Future[Any], send: Send,
     ) -> None:  # fmt: skip
         """Make it a member of its room, have its run opened if it has one, and say 101."""
@@ -157,14 +163,6 @@ class EdgeApp:
             raise
         protocol.hand_over(connection, frames.MAX_FRAME if subprotocol else MAX_MESSAGE)
         connection.opened()
-
-    @staticmethod
-    def _protocol(scope: Scope) -> EdgeWebSocketProtocol:
-        found = scope.get("extensions", {}).get(EXTENSION)
-        if found is None:
-            raise Refused(500, "not served by uvicorn with ws=EdgeWebSocketProtocol")
-        protocol: EdgeWebSocketProtocol = found["it"]
-        return protocol
 
     # HTTP
 
@@ -231,6 +229,12 @@ class EdgeApp:
                 stream.closed()
         finally:
             leaving.cancel()
+
+
+def _protocol(scope: Scope, receive: Receive, send: Send) -> Protocol:
+    """The socket itself where the server runs our class, else what ASGI offers."""
+    found = scope.get("extensions", {}).get(EXTENSION)
+    return found["it"] if found is not None else AsgiProtocol(receive, send)
 
 
 def _inbound(host: Host, route: Route, topic: str, channel: str) -> str:
@@ -325,7 +329,7 @@ def _find(host: Host, scope: Scope, way: str) -> Match:
     Raises:
         Refused: 404 for an unknown path, 405 for a method that it does not serve.
     """
-    raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+    raw_path = _path_below_the_mount(scope)
     found = host.fleet.table.find(raw_path, way)
     if isinstance(found, Match):
         return found
@@ -340,6 +344,12 @@ def _find(host: Host, scope: Scope, way: str) -> Match:
             " for WebSockets" if methods else ""))  # fmt: skip
     allowed = ", ".join(sorted(methods or {"GET"}))
     raise Refused(405, f"{way} is not served here; expected {allowed}", {"Allow": allowed})
+
+
+def _path_below_the_mount(scope: Scope) -> bytes:
+    raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    root = quote(scope.get("root_path", "")).encode()
+    return raw_path[len(root) :] if root and raw_path.startswith(root + b"/") else raw_path
 
 
 def _query(scope: Scope) -> list[tuple[str, str]]:

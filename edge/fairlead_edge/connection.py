@@ -22,6 +22,7 @@ from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, Close, problem
 from fairlead.telemetry import parent_of
 from fairlead_edge.admission import admitted
+from fairlead_edge.asgi import AsgiProtocol
 from fairlead_edge.host import Host
 from fairlead_edge.relay import Flight
 from fairlead_edge.room import RAW, V1, Room, websocket_frame
@@ -30,6 +31,9 @@ from fairlead_edge.session import Session, Violation
 from fairlead_edge.ws import HIGH_WATER, EdgeWebSocketProtocol
 
 log = logging.getLogger("fairlead.edge")
+
+Protocol = EdgeWebSocketProtocol | AsgiProtocol
+"""What a connection reads and writes through."""
 
 RAW_WAITING = 64 * 1024
 """Bytes of a raw client's messages that may wait; with more its socket is not read."""
@@ -73,7 +77,7 @@ class Connection:
     )  # fmt: skip
 
     def __init__(
-        self, host: Host, protocol: EdgeWebSocketProtocol, id: str, settled: Settled, room: Room,
+        self, host: Host, protocol: Protocol, id: str, settled: Settled, room: Room,
         v1: bool,
     ) -> None:  # fmt: skip
         self.id = id

@@ -17,8 +17,8 @@ from fairlead.protocol.subjects import Subjects
 from fairlead.publisher import Publisher
 from fairlead.readiness import Readiness
 from fairlead_edge.app import EdgeApp
-from fairlead_edge.drain import drain
 from fairlead_edge.host import Host
+from fairlead_edge.life import live
 from fairlead_edge.settings import EdgeSettings
 from fairlead_edge.ws import CLOSE_WITHIN, PING_EVERY, PONG_WITHIN, EdgeWebSocketProtocol
 
@@ -100,50 +100,19 @@ async def _serve(settings: EdgeSettings) -> None:
             try:
                 host = Host(bus, edge, settings, telemetry.setup("edge"))
                 admin_state.publisher = Publisher(bus, lambda: host.fleet.table.topics)
-                await _relay_until(stop, now, app, host, readiness, server)
+
+                def serving_now() -> None:
+                    readiness.serving = True
+                    process.settle()
+
+                async def draining() -> None:
+                    readiness.draining = True
+                    await server.stop_listening()
+
+                await live(app, host, stop, now, on_serving=serving_now, on_draining=draining)
             finally:
                 await bus.close()
         finally:
             finished.set()
             await serving
     log.info("edge %s stopped", edge)
-
-
-async def _relay_until(
-    stop: asyncio.Event, now: asyncio.Event, app: EdgeApp, host: Host, readiness: Readiness,
-    server: PublicServer,
-) -> None:  # fmt: skip
-    """Serve until told to stop, then drain until told a second time."""
-    chores: list[asyncio.Task[None]] = []
-    try:
-        if not await process.unless(asyncio.ensure_future(_started(host)), stop):
-            return
-        app.host = host
-        readiness.serving = True
-        process.settle()
-        chores = [
-            asyncio.create_task(host.fleet.watch()),
-            asyncio.create_task(host.relay.tick()),
-        ]
-        await stop.wait()
-        readiness.draining = app.draining = True
-        await server.stop_listening()
-        await process.unless(asyncio.ensure_future(drain(host, host.settings.drain_grace)), now)
-    finally:
-        for chore in chores:
-            chore.cancel()
-        await asyncio.gather(*chores, return_exceptions=True)
-        if host.tracing is not None:
-            await asyncio.to_thread(host.tracing.shutdown)
-
-
-async def _started(host: Host) -> None:
-    """Read the routes, however long NATS takes to answer."""
-    while True:
-        try:
-            await host.bus.ready()
-            await host.fleet.start()
-            return
-        except Exception as error:  # whatever NATS says now, it may be well in a moment
-            log.warning("the routes cannot be read yet: %s", error or type(error).__name__)
-            await asyncio.sleep(1)

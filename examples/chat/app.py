@@ -44,9 +44,10 @@ async def answers(ctx: SSE) -> AsyncIterator[str]:
     words = fake_model(ctx.body.decode(errors="replace"))
     sent = 0
     try:
-        for sent, word in enumerate(words, 1):
+        for word in words:
             yield word + " "
-            await asyncio.sleep(0.07)
+            sent += 1
+            await asyncio.sleep(0.05)
     finally:
         # Also when the client has gone: the place to let go of a real model.
         log.info("%s has read %d of %d words", ctx.subject, sent, len(words))

@@ -100,9 +100,9 @@ def publish(settings: PublishSettings) -> int:
 
 
 async def _publish(settings: PublishSettings) -> int:
+    from fairlead.appbus import declared
     from fairlead.bus import Bus, BusOptions
     from fairlead.errors import BadName, NotStored
-    from fairlead.outside import declared
     from fairlead.protocol.subjects import Subjects
     from fairlead.publisher import Publisher
 

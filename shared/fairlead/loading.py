@@ -2,8 +2,8 @@
 
     shop.realtime:app       an attribute of a module on the path, or in the current folder
     shop.realtime           the same, its attribute `app`
-    examples/tour.py:tour   an attribute of a file
-    examples/tour.py        the same, its attribute `app`
+    examples/seed.py:app    an attribute of a file
+    examples/seed.py        the same, its attribute `app`
     examples/chat           a folder that holds app.py
 
 A mistake in the TARGET is told in one line. A mistake inside the user's module is the

@@ -104,6 +104,12 @@ def beside_python(tool: str) -> str:
     return str(Path(sys.executable).with_name(tool))
 
 
+def mounted(role: str) -> dict[str, str]:
+    """Path in the container → what of the repository compose mounts there."""
+    mounts = [mount.split(":") for mount in compose()["services"][role].get("volumes", ())]
+    return {target: str(ROOT / source) for source, target, _ in mounts}
+
+
 @pytest.fixture
 def settings(role: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The settings that the process has in its container."""
@@ -111,7 +117,7 @@ def settings(role: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         monkeypatch.delenv(name)
     for name, value in environment(role).items():
         if name.startswith("FAIRLEAD_"):
-            monkeypatch.setenv(name, value)
+            monkeypatch.setenv(name, mounted(role).get(value, value))
     return SETTINGS[role]().model_dump()
 
 
@@ -288,9 +294,9 @@ def test_the_worker_carries_the_chat_example() -> None:
 
 def test_the_edge_serves_the_page_of_the_chat_example() -> None:
     """Compose mounts the page of the worker's project, read-only, where the edge looks for it."""
-    mounts = [mount.split(":") for mount in compose()["services"]["edge"]["volumes"]]
-    assert mounts == [["./examples/chat/page", environment("edge")["FAIRLEAD_PAGES"], "ro"]]
-    assert (ROOT / mounts[0][0] / "index.html").is_file()
+    assert compose()["services"]["edge"]["volumes"] == ["./examples/chat/page:/srv/page:ro"]
+    page = mounted("edge")[environment("edge")["FAIRLEAD_PAGES"]]
+    assert Path(page, "index.html").is_file()
 
 
 # Variables and ports

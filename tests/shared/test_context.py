@@ -17,7 +17,9 @@ from fairlead.context import (
     broadcast,
     direct,
     reply,
+    subject_id,
 )
+from fairlead.errors import Reject
 from fairlead.protocol import envelope
 from fairlead.protocol.envelope import DataType
 
@@ -151,3 +153,60 @@ def test_an_sse_context_has_a_body() -> None:
     ctx = SSE("", Channel("-", nowhere), "e1-7", "e1-7-0", 1, "0" * 32, b"", body=b"{}")
     assert ctx.body == b"{}"
     assert SSE("", Channel("-", nowhere), "e1-7", "e1-7-0", 1, "0" * 32, b"").body == b""
+
+
+# What a request holds
+
+
+def made(context: envelope.Context) -> WS:
+    async def nowhere(item: object) -> None:
+        raise AssertionError(item)
+
+    encoded = envelope.encode_context(context)
+    return WS("chat", Channel("-", nowhere), "e-1", "e-1-1", 1, "0" * 32, encoded)
+
+
+def test_a_name_that_is_missing_refuses_the_request_with_400() -> None:
+    ctx = made(envelope.Context({"a": "1", "b": ["2", "3"]}, {}, {"id": "7"}))
+    assert (ctx.query["a"], ctx.query["b"], ctx.path["id"]) == ("1", "3", "7")
+    assert dict(ctx.queries) == {"a": ["1"], "b": ["2", "3"]}
+    assert (ctx.query.get("c"), "c" in ctx.query, dict(ctx.query)) == (
+        None,
+        False,
+        {"a": "1", "b": "3"},
+    )
+    with pytest.raises(Reject, match="query parameter 'c' is missing") as refused:
+        ctx.query["c"]
+    assert refused.value.status == 400
+    with pytest.raises(KeyError):
+        ctx.path["c"]
+
+
+def test_a_subject_is_what_json_made_of_it() -> None:
+    assert made(envelope.Context({}, {}, {})).subject is None
+    assert made(envelope.Context({}, {}, {}, "ann")).subject == "ann"
+    subject = made(envelope.Context({}, {}, {}, {"id": "ann"})).subject
+    assert (subject.id, subject["id"], subject) == ("ann", "ann", {"id": "ann"})
+    with pytest.raises(AttributeError, match="the subject has no 'role'; it has id"):
+        _ = subject.role
+
+
+@pytest.mark.parametrize(
+    ("subject", "id"),
+    [
+        ("ann", "ann"),
+        ({"id": "ann", "sub": "other"}, "ann"),
+        ({"sub": "ann"}, "ann"),
+        ({"id": 7}, "7"),
+        ({"name": "ann"}, None),
+        (None, None),
+        (7, None),
+    ],
+)
+def test_the_id_of_a_subject(subject: object, id: str | None) -> None:
+    assert subject_id(subject) == id
+
+
+def test_a_channel_without_a_client_that_speaks_says_why() -> None:
+    with pytest.raises(TypeError, match="a workflow with a message parameter is called once per"):
+        aiter(made(envelope.Context({}, {}, {})).channel)

@@ -36,7 +36,7 @@ def test_all_that_a_websocket_trigger_can_be_told() -> None:
         window=1000,
         history=None,
     )
-    assert made == WebSocketTrigger("rooms.{room}", "/{room}/join", "others", 1000, None)
+    assert made == WebSocketTrigger("rooms.{room}", "/{room}/join", "others", 1000, None, "message")
 
 
 def test_all_that_an_sse_trigger_can_be_told() -> None:
@@ -103,13 +103,11 @@ def test_the_window_is_from_1_to_1000(window: int) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "default"),
     [
-        ("run", "connection", "None"),
         ("run", "topic", "None"),
         ("durable", True, "False"),
         ("overflow", "drop_oldest", "'disconnect'"),
         ("overflow", "latest", "'disconnect'"),
         ("presence", True, "False"),
-        ("policies", [print], r"\(\)"),
     ],
 )
 def test_a_websocket_option_that_is_not_built_yet_is_refused_by_name(
@@ -122,10 +120,9 @@ def test_a_websocket_option_that_is_not_built_yet_is_refused_by_name(
         trigger.websocket("chat", **{option: value})
 
 
-@pytest.mark.parametrize(("option", "value"), [("resume", "5m"), ("policies", [print])])
-def test_an_sse_option_that_is_not_built_yet_is_refused_by_name(option: str, value: Any) -> None:
-    with pytest.raises(BadDeclaration, match=f"^{option}=.* is not built"):
-        trigger.sse(**{option: value})
+def test_an_sse_option_that_is_not_built_yet_is_refused_by_name() -> None:
+    with pytest.raises(BadDeclaration, match=r"^resume=.* is not built"):
+        trigger.sse(resume="5m")
 
 
 @pytest.mark.parametrize("topic", ["", "a.*", ">", "a b", "{a}.{a}", None, 5])
@@ -184,3 +181,41 @@ def test_a_history_that_keeps_nothing_is_said_as_none(size: Any, age: Any) -> No
 def test_an_age_that_is_no_duration_is_refused(age: Any) -> None:
     with pytest.raises(BadDeclaration, match=r"^age: found .* where a duration belongs"):
         trigger.websocket("chat", history=History(age=age))
+
+
+# Policies
+
+
+def allowed(ctx: object) -> bool:
+    return True
+
+
+async def also_allowed(ctx: object, strict: bool = False) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    "made", [lambda p: trigger.websocket("chat", policies=p), lambda p: trigger.sse(policies=p)]
+)
+def test_policies_are_functions_of_the_context_in_order(made: Any) -> None:
+    assert made([allowed, also_allowed]).policies == (allowed, also_allowed)
+    assert made(()).policies == ()
+
+
+@pytest.mark.parametrize(
+    ("policies", "found"),
+    [
+        (allowed, "expected a list of functions"),
+        ("allowed", "expected a list of functions"),
+        ([lambda: True], "cannot be called with the context alone"),
+        ([lambda ctx, more: True], "cannot be called with the context alone"),
+        ([True], "cannot be called with the context alone"),
+    ],
+)
+def test_a_policy_that_cannot_be_asked_is_refused(policies: Any, found: str) -> None:
+    for declare in (
+        lambda: trigger.websocket("chat", policies=policies),
+        lambda: trigger.sse(policies=policies),
+    ):
+        with pytest.raises(BadDeclaration, match=found):
+            declare()

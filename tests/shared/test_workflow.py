@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
@@ -13,6 +13,7 @@ from fairlead import (
     Feature,
     History,
     Message,
+    Query,
     Workflow,
     feature,
     project,
@@ -57,7 +58,9 @@ def test_a_workflow_as_a_call() -> None:
     declared = workflow("Echo", tag="realtime", trigger=CHAT, execute=echo)
     assert (declared.name, declared.tag, declared.trigger) == ("Echo", "realtime", CHAT)
     assert declared.execute is echo
-    assert declared.arguments == (("ctx", "ctx"), ("message", "message"))
+    assert declared.signature is not None
+    assert declared.signature.ctx == ("ctx",)
+    assert declared.signature.per_message
 
 
 async def test_a_decorated_function_stays_callable_as_it_was() -> None:
@@ -157,76 +160,57 @@ def test_a_project_gives_each_workflow_with_its_route() -> None:
     assert route.label == "Support/Echo"
 
 
-# Signatures
+# Signatures: test_inject.py has what they are made of
 
 
-def test_annotations_may_be_texts() -> None:
-    """As `from __future__ import annotations` makes them, here and in most projects."""
-    assert echo.__annotations__["message"] == "Message"
-    assert socket("Echo", CHAT).arguments == (("ctx", "ctx"), ("message", "message"))
+def test_a_message_in_the_signature_makes_a_run_of_each_message() -> None:
+    async def per_connection(ctx: WS) -> None: ...
+
+    (one,) = manifest(socket("Echo", CHAT)).routes
+    (other,) = manifest(workflow("Echo", tag="t", trigger=CHAT, execute=per_connection)).routes
+    assert (one.run, other.run) == ("message", "connection")
 
 
-def test_parameters_are_filled_by_annotation_whatever_they_are_called() -> None:
-    def execute(m: Message, /, **_: Any) -> None: ...
-
-    def by_keyword(*, m: Message, c: WS, limit: int = 5, **more: Any) -> None: ...
-
-    def bare(ctx, message: Message, *more): ...  # type: ignore[no-untyped-def]  # as users may
-
-    declare = workflow("Echo", tag="t", trigger=CHAT)
-    with pytest.raises(BadDeclaration, match="parameter 'm' of execute cannot be filled"):
-        declare(execute)  # arguments are passed by name
-    assert workflow("E", tag="t", trigger=CHAT, execute=by_keyword).arguments == (
-        ("m", "message"),
-        ("c", "ctx"),
-    )
-    assert workflow("E", tag="t", trigger=CHAT, execute=bare).arguments == (
-        ("ctx", "ctx"),
-        ("message", "message"),
-    )
-
-
-def test_a_signature_of_connection_scope_is_refused_with_what_to_do() -> None:
+def test_what_the_trigger_says_of_the_scope_must_agree() -> None:
     def per_connection(ctx: WS) -> None: ...
 
+    def declare(run: Any, execute: Any) -> Any:
+        made = trigger.websocket("chat", run=run)
+        return workflow("Echo", tag="t", trigger=made, execute=execute)
+
+    declare("message", echo)
+    declare("connection", per_connection)
     with pytest.raises(
         BadDeclaration,
-        match=r"workflow 'Echo': no parameter is annotated Message, so it would run once per "
-        "connection, which is not built .*; add message: Message to run once per message",
+        match=r"'Echo': run='connection', but execute takes a Message, so it runs once per message",
     ):
-        workflow("Echo", tag="t", trigger=CHAT, execute=per_connection)
-
-
-def test_a_parameter_that_cannot_be_filled_is_named() -> None:
-    def execute(ctx: WS, message: Message, user: str) -> None: ...
-
+        declare("connection", echo)
     with pytest.raises(
         BadDeclaration,
-        match=r"'Echo': parameter 'user' of execute cannot be filled; .* "
-        "fills ctx: WS and message: Message$",
+        match=r"'Echo': run='message', but execute takes no Message, so it runs once per connection",
     ):
-        workflow("Echo", tag="t", trigger=CHAT, execute=execute)
+        declare("message", per_connection)
 
 
-@pytest.mark.parametrize("made", [CHAT, LOGS])
-def test_the_context_of_the_other_transport_is_refused(made: Any) -> None:
-    def websocket(ctx: SSE, message: Message) -> None: ...
+def test_a_window_is_for_messages_that_are_executed_one_by_one() -> None:
+    def per_connection(ctx: WS) -> None: ...
 
-    def sse(ctx: WS) -> None: ...
-
-    wanted = "WS and" if made is CHAT else "SSE$"
-    with pytest.raises(BadDeclaration, match=f"parameter 'ctx' .* fills ctx: {wanted}"):
-        workflow("A", tag="t", trigger=made, execute=websocket if made is CHAT else sse)
+    with pytest.raises(BadDeclaration, match="'Echo': window=4 is for messages"):
+        workflow(
+            "Echo", tag="t", trigger=trigger.websocket("chat", window=4), execute=per_connection
+        )
 
 
-def test_an_sse_workflow_gets_no_message() -> None:
-    with pytest.raises(BadDeclaration, match=r"parameter 'message' .* fills ctx: SSE$"):
-        workflow("A", tag="t", trigger=LOGS, execute=lambda message: None)
+def test_policies_and_inputs_have_the_edge_ask_before_it_accepts() -> None:
+    def with_input(ctx: WS, lang: Annotated[str, Query()]) -> None: ...
 
-    def execute(message: Message) -> None: ...
-
-    with pytest.raises(BadDeclaration, match=r"parameter 'message' .* fills ctx: SSE$"):
-        workflow("A", tag="t", trigger=LOGS, execute=execute)
+    guarded = trigger.websocket("chat", policies=[lambda ctx: True])
+    free, guard, inputs = manifest(
+        socket("A", CHAT),
+        workflow("B", tag="b", trigger=guarded, execute=echo),
+        workflow("C", tag="c", trigger=CHAT, execute=with_input),
+    ).routes
+    assert [route.checks for route in (free, guard, inputs)] == [False, True, True]
 
 
 def test_an_annotation_that_is_unknown_is_named() -> None:
@@ -251,7 +235,8 @@ def test_what_takes_no_mark_is_to_be_passed_as_a_call() -> None:
     with pytest.raises(BadDeclaration, match=r"a method cannot be decorated; pass it as workflow"):
         workflow("Echo", tag="t", trigger=CHAT)(Desk().answer)
     declared = workflow("Echo", tag="t", trigger=CHAT, execute=Desk().answer)
-    assert declared.arguments == (("message", "message"),)
+    assert declared.signature is not None
+    assert declared.signature.per_message
 
 
 # What a declaration may not be

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from websockets.exceptions import WebSocketException
@@ -20,9 +21,9 @@ from websockets.sync.client import connect
 from fairlead.dev import ports
 from support.program import DEADLINE, Program, alive, children, running, wait_until_gone
 
-CHAT = Path(__file__).parents[2] / "examples" / "tour.py"
+CHAT = Path(__file__).parents[2] / "examples" / "seed.py"
 
-TRY_WEBSOCKET = r"python\S* -m websockets (ws://127\.0\.0\.1:\d+/\S*)"
+TRY_WEBSOCKET = r"python\S* -m websockets "
 
 
 class Dev:
@@ -43,9 +44,9 @@ class Dev:
         found = [(pid, _arguments(pid)) for pid in children(self.program.process.pid)]
         return [pid for pid, words in found if command in words or words[0].endswith(command)]
 
-    def websocket(self) -> str:
-        """The first WebSocket to try, once the table is shown."""
-        return self.program.wait_for(TRY_WEBSOCKET)[1]
+    def websocket(self, name: str = "broadcast") -> str:
+        """The WebSocket of this name to try, once the table is shown."""
+        return self.program.wait_for(rf"{TRY_WEBSOCKET}(ws://127\.0\.0\.1:\d+/\S*/{name})$")[1]
 
 
 def _arguments(pid: int) -> list[str]:
@@ -195,3 +196,18 @@ def test_a_target_that_does_not_exist_is_one_line_and_exit_code_2(folder: Path) 
             (line,) = program.lines
             assert line.startswith("fairlead: TARGET")
             assert told in line
+
+
+def test_a_folder_has_its_page_served_by_every_edge(tmp_path: Path) -> None:
+    """`fairlead dev chat`: the URLs are printed, and what is saved is seen at the next reload."""
+    shutil.copytree(CHAT.parent / "chat", tmp_path / "chat")
+    argv = [sys.executable, "-m", "fairlead", "dev", "chat", "--edges", "2"]
+    with running([*argv, "--port", "0", "--admin-port", "0"], tmp_path) as program:
+        line = program.wait_for(r"Open in two windows: (\S+) (\S+)$")
+        for text in ("<title>Fairlead chat", "<title>Another chat"):
+            for url in line.groups():
+                with urlopen(url, timeout=DEADLINE) as answer:
+                    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+                    assert text in answer.read().decode()
+            index = tmp_path / "chat" / "page" / "index.html"
+            index.write_text(index.read_text().replace("Fairlead chat", "Another chat"))

@@ -118,7 +118,7 @@ async def test_stream_errors_logging(edges: Edges) -> None:
     async with events(edges[0], f"{SEED}/errors") as stream:
         assert json.loads((await stream.next())["data"]) == {"alive": 0}
         async with edges[1].v1(f"{SEED}/announce") as client:
-            processes = set()
+            processes: set[str] = set()
             while len(processes) < 2:
                 await client.send("fail")
                 failed = (await client.until("error"))["error"]

@@ -266,7 +266,7 @@ async function ask(question) {
     throw new Error("the stream broke off");
   } catch (error) {
     if (aborter.signal.aborted) tell("stopped", `stopped after ${words} words`);
-    else tell("failed", error.message);
+    else tell("failed", error instanceof TypeError ? "the connection broke off" : error.message);
   } finally {
     answer.removeAttribute("aria-busy");
     asking(null);

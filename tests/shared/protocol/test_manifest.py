@@ -22,6 +22,8 @@ ECHO = Route(
     history=History(10, 60.0),
     deliver="others",
     window=4,
+    run="connection",
+    checks=True,
 )
 LOGS = Route(
     feature="support",
@@ -54,6 +56,8 @@ ROUTES = st.builds(
     st.sampled_from(["cancel", "continue"]),
     st.sampled_from(["error", "restart"]),
     st.booleans(),
+    st.sampled_from(["message", "connection"]),
+    st.booleans(),
 )
 MANIFESTS = st.builds(
     Manifest,
@@ -66,13 +70,13 @@ def test_a_manifest_on_the_wire() -> None:
     """A promise to edges that run already; the digest is the name of the build."""
     build = Manifest((ECHO,), {"chat": ECHO.history, "a": None})
     assert build.encode() == (
-        b'{"routes":[{"deliver":"others","endpoint":"/support/realtime/echo","executes":true,'
+        b'{"routes":[{"checks":true,"deliver":"others","endpoint":"/support/realtime/echo","executes":true,'
         b'"feature":"support","format":"json","history":{"age":60.0,"size":10},'
         b'"label":"Support/Echo","methods":[],"on_disconnect":"cancel","on_worker_lost":"error",'
-        b'"topic":"chat","transport":"websocket","window":4,"workflow":"echo"}],'
-        b'"topics":{"a":null,"chat":{"age":60.0,"size":10}},"version":1}'
+        b'"run":"connection","topic":"chat","transport":"websocket","window":4,"workflow":"echo"}],'
+        b'"topics":{"a":null,"chat":{"age":60.0,"size":10}},"version":2}'
     )
-    assert build.digest == "155efda145c2ae32d4c172cd68e2a1b0"
+    assert build.digest == "65a3f6eb59c584d566d190efa8a4b7c6"
 
 
 @given(MANIFESTS)
@@ -108,12 +112,12 @@ def test_a_route_is_named_for_spans_by_its_topic_or_endpoint() -> None:
 
 
 def test_another_version_is_malformed() -> None:
-    with pytest.raises(Malformed, match="a manifest of version 2; expected 1"):
-        manifest.decode(b'{"version":2,"routes":[],"topics":{}}')
+    with pytest.raises(Malformed, match="a manifest of version 1; expected 2"):
+        manifest.decode(b'{"version":1,"routes":[],"topics":{}}')
 
 
 def _with(**members: Any) -> bytes:
-    return orjson.dumps({"version": 1, "routes": [], "topics": {}, **members})
+    return orjson.dumps({"version": 2, "routes": [], "topics": {}, **members})
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def _with(**members: Any) -> bytes:
         b"[]",
         b"null",
         b"{}",
-        b'{"version":1}',
+        b'{"version":2}',
         _with(routes=None),
         _with(routes=[1]),
         _with(routes=["x"]),

@@ -1,4 +1,5 @@
 """Runs of connections, for tests/system/test_connections.py."""
+# ruff: noqa: ASYNC110, ASYNC240 -- files are how a test in another process speaks with it
 
 from __future__ import annotations
 
