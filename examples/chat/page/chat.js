@@ -81,8 +81,10 @@ function remember() {
 
 // Messages
 
-/** @type {Map<string, object>} id → message: what comes twice is shown once */
+/** @type {Map<string, object>} sender and id → message: what comes twice is shown once */
 const known = new Map();
+const keyOf = (from, id) => JSON.stringify([from, id]);
+const myMessage = (item) => known.get(keyOf(me, item.id));
 
 function add(where, from, data, traceparent) {
   const element = made("message");
@@ -94,7 +96,7 @@ function add(where, from, data, traceparent) {
   part(element, "meta").firstElementChild.dateTime = now.toISOString();
   part(element, "meta").firstElementChild.textContent = clock.format(now);
   const message = { id: data.id, element, where };
-  if (data.id) known.set(data.id, message);
+  if (data.id) known.set(keyOf(from, data.id), message);
   showTrace(element, traceId(traceparent));
   place(message);
   if (where !== current || document.hidden) read(where, where.unread + (from === me ? 0 : 1));
@@ -164,7 +166,7 @@ const connection = new Connection(
       }
     },
     message({ data, from, trace }, channel) {
-      const before = known.get(data.id);
+      const before = known.get(keyOf(from, data?.id));
       if (before !== undefined) {
         fate(before, "sent", "sent");
         showTrace(before.element, traceId(trace));
@@ -177,19 +179,19 @@ const connection = new Connection(
       add(where, from ?? "somebody", said, trace);
     },
     settled(item, { trace }) {
-      const message = known.get(item.id);
+      const message = myMessage(item);
       fate(message, "sent", "sent");
       showTrace(message.element, traceId(trace));
     },
     failed(item, problem) {
       const missing = problem.status === 404 && item.data.to;
       const why = missing ? `${item.data.to} is not here` : (problem.detail ?? problem.title);
-      fate(known.get(item.id), "failed", `${why} (${problem.status})`);
-      showTrace(known.get(item.id).element, problem.trace);
+      fate(myMessage(item), "failed", `${why} (${problem.status})`);
+      showTrace(myMessage(item).element, problem.trace);
       notice(`Not sent: ${why}`);
     },
     waiting(item) {
-      if (item) fate(known.get(item.id), "pending", "waits for a worker");
+      if (item) fate(myMessage(item), "pending", "waits for a worker");
     },
     problem: (problem) => notice(problem.detail ?? problem.title),
   },

@@ -1,0 +1,42 @@
+"""The Python in docs/ and README is Python that works."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _snippets() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for number, code in enumerate(
+            re.findall(r"```python.*?\n(.*?)```", page.read_text(), re.S)
+        ):
+            found.append((f"{page.name}-{number}", code))
+    return found
+
+
+def _imports(code: str) -> list[ast.stmt]:
+    return [node for node in ast.parse(code).body if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+@pytest.mark.parametrize(("name", "code"), _snippets(), ids=[name for name, _ in _snippets()])
+def test_a_snippet_parses_and_what_it_imports_of_ours_is_there(name: str, code: str) -> None:
+    ours = [node for node in _imports(code) if "fairlead" in ast.unparse(node)]
+    exec(compile(ast.Module(ours, []), name, "exec"), {})
+
+
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)|(?:src|href)=\"(?!https?:|#)([^\"]+)\"")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    for found in LINK.finditer(page.read_text()):
+        target = found[1] or found[2]
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
