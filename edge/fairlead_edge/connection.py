@@ -72,7 +72,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_leaving", "_outgoing", "_outgoing_bytes", "_protocol", "_room", "_scheduled", "_session",
+        "_farewell", "_leaving", "_outgoing", "_outgoing_bytes", "_protocol", "_room", "_scheduled", "_session",
         "gone", "host", "id", "scope", "settled",
     )  # fmt: skip
 
@@ -93,6 +93,7 @@ class Connection:
         # Until the 101 is out nothing is written, as if a write were coming.
         self._scheduled = True
         self._leaving = False
+        self._farewell: tuple[Close, str] | None = None
         one_run = settled.route.run == "connection"
         self.scope: Scope = ConnectionScope(self) if one_run else MessageScope(self)
 
@@ -224,16 +225,16 @@ class Connection:
         if failure is None or cancelled:
             if self._session is not None:
                 self._send(frames.end(run))
-            self.close(Close.ENDED, "the run was cancelled" if cancelled else "the run ended")
+            self._part(Close.ENDED, "the run was cancelled" if cancelled else "the run ended")
             return
         if self._session is None:
             self._send(orjson.dumps({"type": "error", "error": failure}))
         else:
             self._send(frames.error(failure))
         if failure.get("status") == NO_WORKER:
-            self.close(Close.OVERLOADED, "no worker; reconnect later")
+            self._part(Close.OVERLOADED, "no worker; reconnect later")
         else:
-            self.close(Close.INTERNAL, f"the run failed; trace {failure.get('trace', 'unknown')}")
+            self._part(Close.INTERNAL, f"the run failed; trace {failure.get('trace', 'unknown')}")
 
     def direct(self, sender: str, data_type: DataType, data: bytes) -> bool:
         """A peer's message; False if this client is gone."""
@@ -290,6 +291,8 @@ class Connection:
             protocol.write(batch[0] if len(batch) == 1 else b"".join(batch))
         if not self._outgoing:
             self._outgoing = None
+            if self._farewell is not None:
+                self.close(*self._farewell)
         elif self._outgoing_bytes > BUDGET:
             self.host.slow_consumers += 1
             log.warning("a slow consumer is closed", extra={"connection": self.id})
@@ -306,6 +309,12 @@ class Connection:
         if code != Close.SLOW_CONSUMER and self._outgoing and not self._protocol.clogged:
             self.flush()
         self._protocol.close(code, reason)
+
+    def _part(self, code: Close, reason: str) -> None:
+        """Close when the client has read what its run said."""
+        self._farewell = code, reason
+        if not self._outgoing:
+            self.close(code, reason)
 
     def stop_taking(self) -> None:
         """A drain begins: what is in hand is finished, what comes is left to the next edge."""

@@ -187,6 +187,41 @@ async def test_a_room_hears_what_its_members_runs_say(app: System, tmp_path: Pat
         assert (await ann.until("message"))["data"] == {"left": bob_id}
 
 
+async def test_a_message_that_is_sent_again_with_its_id_is_in_the_room_once(
+    app: System, tmp_path: Path
+) -> None:
+    """Also over another connection, and so in another run."""
+    edge, _ = await started(app, tmp_path)
+    path = "/support/realtime/rooms/blue"
+    async with edge.v1(path) as listener:
+        for said in ("first", "again"):
+            async with edge.v1(path) as client:
+                await client.send("hi", id="0123")
+                await client.send(said)
+                await client.until("message", data=said)
+        heard: list[object] = []
+        while not heard or heard[-1] != "again":
+            heard.append((await listener.until("message"))["data"])
+    assert heard.count("hi") == 1
+
+
+async def test_a_slow_client_reads_all_that_its_run_said_before_the_end(
+    app: System, tmp_path: Path
+) -> None:
+    """The close comes after the items, however long these take."""
+    edge, _ = await started(app, tmp_path)
+    async with edge.raw("/support/realtime/large", max_queue=1) as client:
+        client.transport.pause_reading()
+        await client.send("9000000")
+        await edge.serves("/support/realtime/echo")  # some time on the edge, none to read
+        client.transport.resume_reading()
+        heard = 0
+        with pytest.raises(ConnectionClosed):
+            while True:
+                heard += len(await client.recv())
+        assert (heard, client.close_code) == (9_000_000, 1000)
+
+
 class Talker:
     """Sends 0, 1, 2 … to a connection's echo and checks what comes back."""
 

@@ -18,6 +18,7 @@ class Inbox:
 
     Attributes:
         in_hand: number of the message that the run works on, 0 without one.
+        message: that message; the last one where there is none.
 
     Args:
         trusted: awaited before a message is given out; after a standstill of the loop it
@@ -32,6 +33,7 @@ class Inbox:
         self._news = asyncio.Event()
         self._latest = 0  # number of the newest message that came
         self.in_hand = 0
+        self.message: Message[Any] | None = None
         self._done = 0  # number of the last message that is done with
 
     def put(self, number: int, message: Message[Any]) -> None:
@@ -69,5 +71,5 @@ class Inbox:
                 await self._news.wait()
             await self._trusted()
             if self._waiting:  # a second reader may have been quicker
-                self.in_hand, message = self._waiting.popleft()
-                return message
+                self.in_hand, self.message = self._waiting.popleft()
+                return self.message

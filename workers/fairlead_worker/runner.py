@@ -427,15 +427,22 @@ class Run:
     def _cause(self) -> str:
         """What an item of a room comes of: of that, the item's number counts.
 
-        The client's own id counts per room, whatever connection it comes through; without
-        one the connection and its message's number stand for it.
+        The client's own id counts per room and subject, whatever connection it comes through;
+        without one the connection and its message's number stand for it.
         """
         if self.inbox is None:
-            return f"id {self.work.id}" if self.work.id else f"at {self.connection} {self.message}"
+            return self._said(self.work.id) or f"at {self.connection} {self.message}"
         read = self.inbox.in_hand
         if read != self._items_of:
             self._items_of, self._room_items = read, 1
+        if read and self.inbox.message is not None and self.inbox.message.id:
+            return self._said(self.inbox.message.id)
         return f"in {self.connection} {read or f'attempt {self.attempt}'}"
+
+    def _said(self, id: str) -> str:
+        """A client's message by its own id; "" without one."""
+        who = self._sender if self._sender != self.connection else ""
+        return f"id {who} {id}" if id else ""
 
     async def _direct(self, to: str, data: Any) -> None:
         if not self.route.topic:

@@ -68,6 +68,15 @@ async def endless(ctx: WS) -> AsyncIterator[str]:
         note(f"endless closed after {number}")
 
 
+@support.websocket("large", tag="realtime")
+async def large(ctx: WS) -> AsyncIterator[str]:
+    """As many letters as the client says, and the end."""
+    async for message in ctx.channel:
+        for _ in range(int(message.data) // 90_000):
+            yield "x" * 90_000
+        return
+
+
 @support.websocket("tiny", tag="realtime")
 async def tiny(ctx: WS) -> AsyncIterator[None]:
     """Yields nothing, for ever, and never waits."""
