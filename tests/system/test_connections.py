@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -206,20 +207,44 @@ async def test_a_message_that_is_sent_again_with_its_id_is_in_the_room_once(
 
 
 async def test_a_slow_client_reads_all_that_its_run_said_before_the_end(
-    app: System, tmp_path: Path
+    app: System, tmp_path: Path, notes: Path
 ) -> None:
-    """The close comes after the items, however long these take."""
+    """The close comes after the items, however long these take.
+
+    Sizes grow until a run cannot end without a reader: with the one before, the last items
+    waited on the edge when the run had ended.
+    """
     edge, _ = await started(app, tmp_path)
-    async with edge.raw("/support/realtime/large", max_queue=1) as client:
-        client.transport.pause_reading()
-        await client.send("9000000")
-        await edge.serves("/support/realtime/echo")  # some time on the edge, none to read
-        client.transport.resume_reading()
-        heard = 0
-        with pytest.raises(ConnectionClosed):
-            while True:
-                heard += len(await client.recv())
-        assert (heard, client.close_code) == (9_000_000, 1000)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = []
+        for size in range(180_000, 20_000_000, 180_000):
+            client = await stack.enter_async_context(
+                edge.raw("/support/realtime/large", max_queue=1)
+            )
+            client.transport.pause_reading()
+            await client.send(str(size))
+            if not await _noted_soon(notes, f"large {size} done"):
+                client.transport.abort()
+                break
+            clients.append((size, client))
+        for size, client in clients:
+            client.transport.resume_reading()
+            heard = 0
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    heard += len(await client.recv())
+            assert (heard, client.close_code) == (size, 1000)
+        assert clients
+
+
+async def _noted_soon(notes: Path, line: str) -> bool:
+    """Whether it is noted within a second."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            while line not in notes.read_text():
+                await asyncio.sleep(0.005)
+            return True
+    return False
 
 
 class Talker:

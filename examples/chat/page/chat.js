@@ -43,14 +43,15 @@ function conversation(kind, name) {
 function show(chosen) {
   current = chosen;
   if (chosen.kind === "room" && chosen.name !== room) enter(chosen.name);
-  for (const each of conversations.values()) each.button.ariaCurrent = each === chosen ? "true" : null;
+  for (const each of conversations.values()) {
+    each.button.ariaCurrent = each === chosen ? "true" : null;
+  }
   $("title").textContent = chosen.kind === "room" ? `# ${chosen.name}` : chosen.name;
   $("about").textContent =
     chosen.kind === "room"
       ? "Everybody in this room reads along, whatever edge they are on"
       : "One to one: nobody else reads this";
-  const label = chosen.kind === "room" ? `Message to # ${chosen.name}` : `Message to ${chosen.name}`;
-  $("text-label").textContent = $("text").placeholder = label;
+  $("text-label").textContent = $("text").placeholder = `Message to ${$("title").textContent}`;
   $("log").replaceChildren(...chosen.messages.map((message) => message.element));
   read(chosen, 0);
   toEnd($("log"));
@@ -99,7 +100,7 @@ function add(where, from, data, traceparent) {
   if (data.id) known.set(keyOf(from, data.id), message);
   showTrace(element, traceId(traceparent));
   place(message);
-  if (where !== current || document.hidden) read(where, where.unread + (from === me ? 0 : 1));
+  if (from !== me && (where !== current || document.hidden)) read(where, where.unread + 1);
   return message;
 }
 
@@ -151,6 +152,8 @@ function say(text) {
 
 // The connection
 
+const GAP = "You were away. What was said meanwhile may be missing here.";
+
 let connected = false;
 
 const connection = new Connection(
@@ -158,12 +161,11 @@ const connection = new Connection(
   {
     state: showState,
     welcome(frame, channel) {
-      $("connections").textContent = connection.count === 1 ? "1 connection" : `${connection.count} connections`;
-      $("connections").dataset.count = connection.count;
+      const { count } = connection;
+      $("connections").textContent = count === 1 ? "1 connection" : `${count} connections`;
+      $("connections").dataset.count = count;
       $("connections").title = `This one is ${frame.connection}`;
-      if (frame.recovered === false) {
-        note(conversation("room", channel), "You were away. What was said meanwhile may be missing here.");
-      }
+      if (frame.recovered === false) note(conversation("room", channel), GAP);
     },
     message({ data, from, trace }, channel) {
       const before = known.get(keyOf(from, data?.id));
@@ -205,9 +207,9 @@ function showState({ name, until, detail }) {
   $("status").dataset.state = name;
   $("status").ariaLive = "polite";
   $("retry").hidden = name !== "reconnecting" && name !== "ended";
-  const texts = { connecting: "Connecting…", connected: "Connected", ended: `Not connected: ${detail}` };
   if (name !== "reconnecting") {
-    $("status-text").textContent = texts[name];
+    const texts = { connecting: "Connecting…", connected: "Connected" };
+    $("status-text").textContent = texts[name] ?? `Not connected: ${detail}`;
     return;
   }
   const count = () => {
@@ -247,9 +249,13 @@ async function ask(question) {
   tell("pending", "asking…");
   try {
     const url = `${ANSWERS}?${new URLSearchParams({ user: me })}`;
-    const options = { method: "POST", body: question, headers: { traceparent }, signal: aborter.signal };
-    const response = await fetch(url, options);
-    if (!response.ok) throw new Error((await response.json()).detail ?? `status ${response.status}`);
+    const response = await fetch(url, {
+      method: "POST",
+      body: question,
+      headers: { traceparent },
+      signal: aborter.signal,
+    });
+    if (!response.ok) throw new Error((await response.json()).detail ?? response.statusText);
     showTrace(answer, traceId(response.headers.get("fairlead-trace")));
     for await (const { event, data } of events(response)) {
       if (event === "end") return tell("sent", `complete, ${words} words`);
@@ -380,4 +386,6 @@ if (query.get("user")) start(query.get("user"), $("join-room").value);
 else $("join").showModal();
 
 $("join").addEventListener("cancel", (event) => event.preventDefault());
-$("join").addEventListener("close", () => start($("join-name").value.trim() || "somebody", $("join-room").value));
+$("join").addEventListener("close", () => {
+  start($("join-name").value.trim() || "somebody", $("join-room").value);
+});

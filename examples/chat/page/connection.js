@@ -55,7 +55,7 @@ export class Connection {
     this.#on = on;
   }
 
-  /** Leave the channel that was, if any, and be in this one. What waits for another goes on waiting. */
+  /** Leave the channel that was and be in this one. What waits for another goes on waiting. */
   join(channel) {
     this.#channel = channel;
     this.#losses = 0;

@@ -74,6 +74,7 @@ async def large(ctx: WS) -> AsyncIterator[str]:
     async for message in ctx.channel:
         for _ in range(int(message.data) // 90_000):
             yield "x" * 90_000
+        note(f"large {message.data} done")
         return
 
 
