@@ -1,9 +1,9 @@
-# Seven words: dev, test, check, fix, bench, pictures, clean. Each makes the environment it needs.
+# Eight words: dev, test, check, fix, docs, bench, pictures, clean. Each makes the environment it needs.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: dev test check fix bench pictures clean
+.PHONY: dev test check fix docs bench pictures clean
 .DEFAULT_GOAL := test
 
 # Made again when the dependencies change.
@@ -38,6 +38,9 @@ fix: $(VENV)/installed  ## format and repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/installed  ## the pages and the API reference as a site in build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(VENV)/installed  ## the speed of the running system: a table and bench/results/*.json
 	$(BIN)/python -m bench
 
@@ -45,4 +48,4 @@ pictures: $(VENV)/installed $(VENV)/chromium  ## those of the README, docs/pictu
 	$(BIN)/python docs/pictures/take.py
 
 clean:
-	rm -rf $(VENV) .fairlead .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .fairlead .pytest_cache .mypy_cache .ruff_cache .hypothesis

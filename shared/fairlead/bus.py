@@ -325,6 +325,11 @@ class Bus:
             self._flush()
         with contextlib.suppress(OSError):  # NATS is away: there is nothing to say good-bye to
             await self._client.close()
+        reconnecting = self._client._reconnection_task
+        while reconnecting is not None and not reconnecting.done():
+            # It may have swallowed its cancellation, and would go on trying for ever.
+            reconnecting.cancel()
+            await asyncio.wait([reconnecting], timeout=0.1)
 
     # Publishing
 

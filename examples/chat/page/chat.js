@@ -106,7 +106,7 @@ function add(where, from, data, traceparent) {
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
-/** At the end of its conversation: for the room's own copy of a message that is where all see it. */
+/** At the end of its conversation: of the room’s own copy that is where all see it. */
 function place(message) {
   const { where, element } = message;
   where.messages = [...where.messages.filter((other) => other !== message), message];
