@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,3 +41,16 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
     for found in LINK.finditer(page.read_text()):
         target = found[1] or found[2]
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+TESTS = [code for name, code in _snippets() if "async def test_" in code]
+
+
+@pytest.mark.parametrize("code", TESTS)
+async def test_the_tests_that_the_pages_show_pass(code: str) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(code, "snippet", "exec"), names)
+    tests = [each for name, each in names.items() if name.startswith("test_")]
+    assert tests
+    for each in tests:
+        await each()

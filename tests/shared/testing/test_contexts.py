@@ -1,0 +1,128 @@
+"""A workflow alone: called with what a client might have asked and said."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel
+
+from fairlead import (
+    SSE,
+    WS,
+    Channel,
+    Message,
+    Query,
+    broadcast,
+    feature,
+    reply,
+    testing,
+    trigger,
+    workflow,
+)
+from fairlead.errors import BadDeclaration, Invalid
+from fairlead.streams import interval
+
+support = feature("Support")
+
+
+@support.websocket("echo", tag="t")
+async def echo(ctx: WS) -> Channel:
+    return ctx.channel
+
+
+@support.websocket("shout", tag="t", deliver="topic")
+async def shout(ctx: WS, message: Message) -> Any:
+    return message.data.upper()
+
+
+@support.websocket("greeter", tag="t")
+async def greeter(ctx: WS) -> AsyncIterator[Any]:
+    await ctx.channel.broadcast(f"{ctx.subject} came")
+    async for message in ctx.channel:
+        yield reply(f"{ctx.channel.name}: {message.data}")
+    await ctx.channel.send("bye")
+
+
+class Order(BaseModel):
+    count: int
+
+
+@support.websocket("orders", tag="t")
+def orders(ctx: WS, message: Message[Order], factor: Annotated[int, Query()] = 2) -> Iterator[int]:
+    for number in range(message.data.count):
+        yield number * factor
+
+
+@support.sse("/ticks", tag="t")
+async def ticks(ctx: SSE) -> AsyncIterator[Any]:
+    async for number in interval(0):
+        yield {"body": ctx.body.decode(), "number": number}
+
+
+async def test_a_function_stays_what_it_was() -> None:
+    assert await shout(testing.ws(), testing.message("hi")) == "HI"
+    channel = await echo(testing.ws(messages=["one", b"two", {"three": 3}]))
+    assert [message.data async for message in channel] == ["one", b"two", {"three": 3}]
+
+
+async def test_collect_runs_it_as_a_worker_does() -> None:
+    assert await testing.collect(shout, testing.ws(), testing.message("hi")) == ["HI"]
+    found = await testing.collect(echo, testing.ws(messages=["one"]))
+    assert [message.data for message in found] == ["one"]
+
+
+async def test_what_a_channel_was_told_is_there_to_look_at() -> None:
+    ctx = testing.ws(subject="ann", channel="blue", messages=["hello"])
+    assert await testing.collect(greeter, ctx) == [reply("blue: hello")]
+    assert ctx.channel.sent == [broadcast("ann came"), reply("bye")]  # type: ignore[attr-defined]
+
+
+async def test_inputs_and_messages_are_validated() -> None:
+    ctx = testing.ws(query={"factor": "3"})
+    assert await testing.collect(orders, ctx, testing.message({"count": 3})) == [0, 3, 6]
+    assert await testing.collect(orders, testing.ws(), testing.message({"count": 2})) == [0, 2]
+    with pytest.raises(Invalid):
+        await testing.collect(orders, testing.ws(query={"factor": "x"}), testing.message({}))
+    with pytest.raises(Invalid):
+        await testing.collect(orders, ctx, testing.message({"count": "many"}))
+
+
+async def test_one_that_never_ends_is_closed_after_a_number_of_items() -> None:
+    found = await testing.collect(ticks, testing.sse(body=b"x"), limit=3)
+    assert found == [{"body": "x", "number": n} for n in range(3)]
+    assert await testing.collect(orders, testing.ws(), testing.message({"count": 9}), limit=1) == [
+        0
+    ]
+
+
+async def test_a_request_can_be_made_up() -> None:
+    ctx = testing.ws(
+        query={"a": ["1", "2"]},
+        headers={"X-Name": "v"},
+        path={"room": "blue"},
+        subject={"id": "ann"},
+        attempt=2,
+    )
+    assert (ctx.query["a"], ctx.headers["x-name"], ctx.path["room"]) == ("2", "v", "blue")
+    assert (ctx.subject.id, ctx.attempt, ctx.topic) == ("ann", 2, "chat")
+    said = testing.message("hi", sender="other", subject="bob", id="7")
+    assert (said.sender, said.subject, said.id) == ("other", "bob", "7")
+
+
+async def test_what_is_wrong_is_said() -> None:
+    async def odd(ctx: WS, user: str) -> None: ...
+
+    with pytest.raises(BadDeclaration, match="'odd': parameter 'user' cannot be filled"):
+        await testing.collect(odd, testing.ws())
+    with pytest.raises(TypeError, match="'shout' takes a Message"):
+        await testing.collect(shout, testing.ws())
+
+
+async def test_a_workflow_that_was_made_by_a_call() -> None:
+    async def value(ctx: SSE) -> int:
+        return 7
+
+    made = workflow("Value", tag="t", trigger=trigger.sse("/value"), execute=value)
+    assert await testing.collect(made, testing.sse()) == [7]
