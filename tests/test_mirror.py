@@ -47,6 +47,11 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/publisher.py": "tests/system/test_rooms.py, from outside",
     "shared/appbus.py": "tests/system/test_publishers.py: it is its connection",
     "shared/outside.py": "the way to appbus.py: tests/system/test_publishers.py",
+    # The test kit; every test under tests/system stands on it.
+    "shared/testing/program.py": "tests/system and tests/shared/dev",
+    "shared/testing/clients.py": "tests/system",
+    "shared/testing/waiting.py": "tests/system",
+    "shared/testing/system.py": "tests/system; as its users see it: tests/shared/testing/test_plugin.py",
     # Commands.
     "shared/__main__.py": "two lines that call cli.py",
     "shared/commands.py": "tests/shared/test_cli.py and tests/system",

@@ -30,7 +30,7 @@ from fairlead.bus import Bus, BusOptions, Interest, NoResponders, _DirectClient
 from fairlead.errors import NotStored
 from fairlead.protocol.manifest import History
 from fairlead.protocol.subjects import Subjects
-from support.program import DEADLINE
+from fairlead.testing.program import DEADLINE
 from support.system import NatsServer, nats_server, until
 
 # What is used of nats-py's inside

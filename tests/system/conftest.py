@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
-from support.system import NatsServer, System, nats_server, system
+from support.system import NatsServer, System, system
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def nats(tmp_path_factory: object) -> AsyncIterator[NatsServer]:
-    folder: Path = tmp_path_factory.mktemp("nats")  # type: ignore[attr-defined]  # pytest's own
-    async with nats_server(folder) as server:
-        yield server
+@pytest.fixture(scope="session")
+def nats(fairlead_nats: NatsServer) -> NatsServer:
+    """The one of `fairlead.testing`'s pytest plugin."""
+    return fairlead_nats
 
 
 @pytest_asyncio.fixture

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from websockets.frames import Frame, Opcode
 
-from support.program import DEADLINE
+from fairlead.testing.program import DEADLINE
 from support.system import (
     MS,
     Edge,

@@ -12,7 +12,7 @@ import websockets
 from nats.js.kv import KeyValue
 
 from fairlead.protocol.subjects import Subjects
-from support.program import DEADLINE
+from fairlead.testing.program import DEADLINE
 from support.system import PROJECTS, Edge, System, request, until
 
 OLD, NEW = "build_old.py", "build_new.py"

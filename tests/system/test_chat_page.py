@@ -15,8 +15,8 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, async_playwright, expect
 from playwright.async_api import Page as Tab
 
+from fairlead.testing.program import DEADLINE
 from support.otlp import collector
-from support.program import DEADLINE
 from support.system import Edge, System, Worker, request
 
 CHAT = Path(__file__).parents[2] / "examples" / "chat"

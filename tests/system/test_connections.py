@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from support.program import DEADLINE
+from fairlead.testing.program import DEADLINE
 from support.system import Edge, Process, System, Worker, until
 
 COUNTER = "/support/realtime/counter"

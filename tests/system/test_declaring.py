@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from websockets.asyncio.client import ClientConnection
 
-from support.program import DEADLINE
+from fairlead.testing.program import DEADLINE
 from support.system import (
     V1,
     Edge,
@@ -21,7 +21,6 @@ from support.system import (
     NatsServer,
     Worker,
     edge_and_worker,
-    events,
     system,
 )
 
@@ -112,7 +111,7 @@ async def test_v1_clients_get_each_yielded_value_in_a_message_with_the_ref(edge:
 
 
 async def test_sse_clients_get_each_yielded_value_in_exactly_these_bytes(edge: Edge) -> None:
-    async with events(edge, "/support/stream/kinds") as stream:
+    async with edge.events("/support/stream/kinds") as stream:
         assert await wire(stream) == [
             b'data: "text"\n\n',
             b"event: base64\ndata: AP8=\n\n",
@@ -123,7 +122,7 @@ async def test_sse_clients_get_each_yielded_value_in_exactly_these_bytes(edge: E
 
 
 async def test_format_text_splits_a_str_into_data_lines_and_leaves_json_json(edge: Edge) -> None:
-    async with events(edge, "/support/stream/text") as stream:
+    async with edge.events("/support/stream/text") as stream:
         assert await wire(stream) == [
             b"data: one\ndata: two\ndata: three\n\n",
             b'data: {"a":1}\n\n',
@@ -156,7 +155,7 @@ async def test_a_returned_value_is_sent_as_a_yielded_one(
         for value in values:
             frame = value if isinstance(value, str | bytes) else _json(value)
             assert await received(raw) == frame
-    async with events(edge, f"/support/stream/returns?what={what.replace(' ', '%20')}") as stream:
+    async with edge.events(f"/support/stream/returns?what={what.replace(' ', '%20')}") as stream:
         assert await wire(stream) == [
             b"event: base64\ndata: %b\n\n" % base64.b64encode(value)
             if isinstance(value, bytes)
@@ -348,7 +347,7 @@ async def test_a_plain_generator_is_sent_item_by_item(edge: Edge) -> None:
     async with edge.v1("/support/realtime/plain") as client:
         await client.send("x")
         assert await data_of(client) == ["one", "two"]
-    async with events(edge, "/support/stream/plain") as stream:
+    async with edge.events("/support/stream/plain") as stream:
         assert await wire(stream) == [b'data: "one"\n\n', b'data: "two"\n\n']
 
 
@@ -356,15 +355,15 @@ async def test_a_plain_generator_is_sent_item_by_item(edge: Edge) -> None:
 
 
 async def test_sse_is_served_by_get_and_by_post_with_a_body(edge: Edge) -> None:
-    async with events(edge, "/support/stream/value?a=1&b=&a=2") as stream:
+    async with edge.events("/support/stream/value?a=1&b=&a=2") as stream:
         assert await wire(stream) == [b'data: {"query":{"a":"2","b":""},"body":""}\n\n']
     body = "ä".encode() * 50
-    async with events(
-        edge, "/support/stream/post", method="POST", body=body, headers={"x-tesT": "here"}
+    async with edge.events(
+        "/support/stream/post", method="POST", body=body, headers={"x-tesT": "here"}
     ) as stream:
         expected = {"size": 100, "start": "äääää", "header": "here"}
         assert json.loads((await stream.next())["data"]) == expected
-    async with events(edge, "/support/stream/kinds", method="POST", body=b"x") as stream:
+    async with edge.events("/support/stream/kinds", method="POST", body=b"x") as stream:
         assert await stream.bytes() == b'data: "text"\n\n'
 
 

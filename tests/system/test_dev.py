@@ -19,7 +19,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 from fairlead.dev import ports
-from support.program import DEADLINE, Program, alive, children, running, wait_until_gone
+from fairlead.testing.program import DEADLINE, Program, alive, children, running, wait_until_gone
 
 CHAT = Path(__file__).parents[2] / "examples" / "seed.py"
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from support.system import Edge, NatsServer, System, events, request, system, until
+from support.system import Edge, NatsServer, System, request, system, until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SEED = "/support/realtime"
@@ -49,18 +49,18 @@ Edges = tuple[Edge, Edge]
 
 
 async def test_stream_sse(edges: Edges) -> None:
-    async with events(edges[0], f"{SEED}/stream?channel=blue") as stream:
+    async with edges[0].events(f"{SEED}/stream?channel=blue") as stream:
         first, second = [json.loads((await stream.next())["data"]) for _ in range(2)]
         assert (first["channel"], second["channel"]) == ("blue", "blue")
         assert first["time"] < second["time"]
-    async with events(edges[1], f"{SEED}/stream") as stream:
+    async with edges[1].events(f"{SEED}/stream") as stream:
         assert stream.status == 200, "what execute finds out, it finds out after the head"
         error = await stream.next()
         assert (error["event"], json.loads(error["data"])["status"]) == ("error", 400)
 
 
 async def test_stream_sse_with_an_injected_channel(edges: Edges) -> None:
-    async with events(edges[1], f"{SEED}/valid?channel=blue") as stream:
+    async with edges[1].events(f"{SEED}/valid?channel=blue") as stream:
         assert json.loads((await stream.next())["data"])["channel"] == "blue"
     status, headers, body = await request(edges[0].http(f"{SEED}/valid"))
     assert (status, headers["content-type"]) == (400, "application/problem+json")
@@ -115,7 +115,7 @@ async def test_stream_chat_websocket(edges: Edges) -> None:
 
 async def test_stream_errors_logging(edges: Edges) -> None:
     """An error of any worker reaches a reader on any other."""
-    async with events(edges[0], f"{SEED}/errors") as stream:
+    async with edges[0].events(f"{SEED}/errors") as stream:
         assert json.loads((await stream.next())["data"]) == {"alive": 0}
         async with edges[1].v1(f"{SEED}/announce") as client:
             processes: set[str] = set()
@@ -160,7 +160,7 @@ async def test_tokens_of_the_made_up_model(nats: NatsServer, tmp_path: Path) -> 
         one, two = await two_of_each(app, "tokens.py", TOKEN_PAUSE="0.001")
         await asyncio.gather(one.serves(TOKENS), two.serves(TOKENS))
         for edge in (one, two):
-            async with events(edge, TOKENS, method="POST", body=b'{"prompt":"why?"}') as stream:
+            async with edge.events(TOKENS, method="POST", body=b'{"prompt":"why?"}') as stream:
                 said, event = [], await stream.next()
                 while "event" not in event:
                     said.append(json.loads(event["data"]))
@@ -217,7 +217,7 @@ async def test_tokens_of_a_real_model_stop_when_the_client_goes(
     async with fake_openai() as (fake, url), system(nats, tmp_path) as app:
         one, _ = await two_of_each(app, "tokens.py", OPENAI_BASE_URL=url, MODEL="test")
         await one.serves(TOKENS)
-        async with events(one, TOKENS, method="POST", body=b'{"prompt":"why?"}') as stream:
+        async with one.events(TOKENS, method="POST", body=b'{"prompt":"why?"}') as stream:
             assert [json.loads((await stream.next())["data"]) for _ in range(3)] == [
                 "t0 ", "t1 ", "t2 ",
             ]  # fmt: skip

@@ -13,8 +13,8 @@ import pytest
 from nats import connect
 from nats.aio.client import Client
 
-from support.program import DEADLINE
-from support.system import V1, Edge, System, events, nats_server, system, until
+from fairlead.testing.program import DEADLINE
+from support.system import V1, Edge, System, nats_server, system, until
 
 ROOM = "/support/realtime/rooms/blue"
 
@@ -284,7 +284,7 @@ async def test_a_frozen_edge_takes_nothing_from_its_workers(app: System, tmp_pat
 async def test_a_lost_worker_ends_or_restarts_a_stream(app: System, path: str) -> None:
     first = await app.worker()
     edge = await app.edge()
-    async with events(edge, f"/support/stream/{path}") as stream:
+    async with edge.events(f"/support/stream/{path}") as stream:
         assert await stream.bytes() == b'data: "attempt 1"\n\n'
         await app.worker()
         first.kill()

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from websockets.exceptions import InvalidStatus
 
-from support.system import Edge, NatsServer, events, request, system
+from support.system import Edge, NatsServer, request, system
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -25,7 +25,7 @@ async def edge(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> As
 
 async def test_inputs_are_converted_and_defaults_filled_in(edge: Edge) -> None:
     path = "/support/realtime/inputs/7?name=blue&many=1&many=2"
-    async with events(edge, path, headers={"User-Agent": "me/1"}) as stream:
+    async with edge.events(path, headers={"User-Agent": "me/1"}) as stream:
         assert stream.status == 200
         assert json.loads((await stream.next())["data"]) == [7, "blue", "me/1", [1, 2], 10]
 

@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from support.program import running
-from support.system import PROJECTS, Edge, System, events, request, until
+from fairlead.testing.program import running
+from support.system import PROJECTS, Edge, System, request, until
 
 ROOMS = "/realtime/support/realtime/rooms/blue"
 
@@ -90,7 +90,7 @@ async def test_outcomes_are_those_of_an_edge(mounted: Edge) -> None:
 
 
 async def test_an_event_stream_passes(mounted: Edge) -> None:
-    async with events(mounted, "/realtime/support/stream/value") as stream:
+    async with mounted.events("/realtime/support/stream/value") as stream:
         assert stream.status == 200
         assert "data" in await stream.next()
 
@@ -114,7 +114,7 @@ async def test_one_that_does_not_read_is_cut_and_others_are_not_slowed(
 async def test_a_stop_drains_what_the_server_leaves_to_us(mounted: Edge) -> None:
     async with (
         mounted.v1(ROOMS) as client,
-        events(mounted, "/realtime/support/stream/endless") as stream,
+        mounted.events("/realtime/support/stream/endless") as stream,
     ):
         await stream.next()
         stopping = asyncio.create_task(mounted.stop())

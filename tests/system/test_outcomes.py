@@ -14,13 +14,12 @@ import pytest_asyncio
 import websockets
 
 from fairlead.protocol.problems import MAX_MESSAGE
-from support.program import DEADLINE
+from fairlead.testing.program import DEADLINE
 from support.system import (
     Edge,
     NatsServer,
     Worker,
     edge_and_worker,
-    events,
     request,
     system,
 )
@@ -154,9 +153,9 @@ async def test_a_post_on_a_websocket_path_is_405(edge: Edge) -> None:
 async def test_a_body_of_1_mib_passes_and_a_byte_more_is_413(edge: Edge) -> None:
     path, headers = "/support/stream/post", {"X-Test": "x"}
     body = b"b" * MAX_MESSAGE
-    async with events(edge, path, method="POST", body=body, headers=headers) as stream:
+    async with edge.events(path, method="POST", body=body, headers=headers) as stream:
         assert json.loads((await stream.next())["data"])["size"] == MAX_MESSAGE
-    async with events(edge, path, method="POST", body=body + b"b", headers=headers) as stream:
+    async with edge.events(path, method="POST", body=body + b"b", headers=headers) as stream:
         assert stream.status == 413
         assert stream.headers["content-type"] == "application/problem+json"
 
@@ -306,7 +305,7 @@ async def test_an_app_that_no_worker_ever_served_answers_404(
 
 async def test_last_event_id_of_an_end_is_204_so_that_an_event_source_stops(edge: Edge) -> None:
     path = "/support/stream/value"
-    async with events(edge, path) as stream:
+    async with edge.events(path) as stream:
         await stream.next()
         end = await stream.next()
     assert end["event"] == "end"
@@ -317,15 +316,13 @@ async def test_last_event_id_of_an_end_is_204_so_that_an_event_source_stops(edge
         status, _, body = await request(edge.http(path_again), headers=headers)
         assert (status, body) == (204, b"")
     # It belongs to that endpoint; elsewhere it is foreign.
-    async with events(
-        edge, "/support/stream/kinds", headers={"Last-Event-ID": end["id"]}
-    ) as stream:
+    async with edge.events("/support/stream/kinds", headers={"Last-Event-ID": end["id"]}) as stream:
         assert (await stream.next())["event"] == "resumed"
 
 
 @pytest.mark.parametrize("last", ["garbage", "!!", "AXBn", "x" * 5000, "0", "gr\u00fc\u00dfe"])
 async def test_a_malformed_last_event_id_begins_with_resumed_false(edge: Edge, last: str) -> None:
-    async with events(edge, "/support/stream/value", headers={"Last-Event-ID": last}) as stream:
+    async with edge.events("/support/stream/value", headers={"Last-Event-ID": last}) as stream:
         assert await stream.bytes() == b'event: resumed\ndata: {"recovered":false}\n\n'
         assert "query" in (await stream.next())["data"]
         assert (await stream.next())["event"] == "end"
@@ -335,7 +332,7 @@ async def test_a_cursor_of_a_room_cannot_be_resumed_yet_and_says_so(edge: Edge) 
     async with edge.v1("/support/realtime/rooms/resumed") as member:
         cursor = member.welcome["cursor"]
     path = f"/support/stream/rooms/resumed?cursor={cursor}"
-    async with events(edge, path) as stream:
+    async with edge.events(path) as stream:
         assert await stream.bytes() == b'event: resumed\ndata: {"recovered":false}\n\n'
         assert json.loads((await stream.next())["data"]) == "you read rooms.resumed"
 
@@ -345,7 +342,7 @@ async def test_a_cursor_of_a_room_cannot_be_resumed_yet_and_says_so(edge: Edge) 
 
 async def test_what_an_sse_run_raises_is_an_error_event_and_then_the_end(edge: Edge) -> None:
     for when, data in (("before", []), ("while", ['"one"'])):
-        async with events(edge, f"/support/stream/raises?when={when}") as stream:
+        async with edge.events(f"/support/stream/raises?when={when}") as stream:
             assert stream.status == 200
             found = [await stream.next() for _ in range(len(data) + 2)]
             assert [event["data"] for event in found[: len(data)]] == data
@@ -357,7 +354,7 @@ async def test_what_an_sse_run_raises_is_an_error_event_and_then_the_end(edge: E
 
 
 async def test_a_reject_of_an_sse_run_carries_its_status_and_detail(edge: Edge) -> None:
-    async with events(edge, "/support/stream/raises?when=reject") as stream:
+    async with edge.events("/support/stream/raises?when=reject") as stream:
         error = json.loads((await stream.next())["data"])
         assert (error["status"], error["detail"]) == (400, "not like this")
 
@@ -407,7 +404,7 @@ async def test_what_an_exception_says_stays_inside_and_the_trace_id_finds_it_in_
     async with edge.v1("/support/realtime/raises") as client:
         await client.send("before")
         error = (await client.until("error"))["error"]
-    async with events(edge, "/support/stream/raises?when=before") as stream:
+    async with edge.events("/support/stream/raises?when=before") as stream:
         sse_error = json.loads((await stream.next())["data"])
     for found in (error, sse_error):
         assert "secret" not in json.dumps(found)

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from websockets.exceptions import InvalidStatus
 
-from support.system import Edge, NatsServer, System, events, request, system
+from support.system import Edge, NatsServer, System, request, system
 
 TALK = "/support/realtime/talk"
 WHOLE = "/support/whole/talk"
@@ -82,16 +82,16 @@ async def test_a_get_of_an_endpoint_that_would_have_been_accepted_is_426(
 async def test_event_streams_ask_the_policies_before_their_head(
     edges: tuple[Edge, Edge], query: str, status: int
 ) -> None:
-    async with events(edges[0], f"/support/realtime/me{query}") as stream:
+    async with edges[0].events(f"/support/realtime/me{query}") as stream:
         assert stream.status == status
         if status == 200:
             assert json.loads((await stream.next())["data"]) == {"id": "ann", "role": "admin"}
 
 
 async def test_a_room_that_is_only_shown_is_guarded_too(edges: tuple[Edge, Edge]) -> None:
-    async with events(edges[0], "/support/realtime/room") as stream:
+    async with edges[0].events("/support/realtime/room") as stream:
         assert stream.status == 401
-    async with events(edges[0], "/support/realtime/room?user=bob") as stream:
+    async with edges[0].events("/support/realtime/room?user=bob") as stream:
         assert stream.status == 200
         async with edges[1].v1(f"{TALK}?user=ann") as ann:
             await ann.send("hi")

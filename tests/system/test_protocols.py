@@ -17,14 +17,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from fairlead.protocol.problems import MAX_MESSAGE
-from support.program import DEADLINE
+from fairlead.testing.program import DEADLINE
 from support.system import (
     MS,
     Edge,
     NatsServer,
     Worker,
     edge_and_worker,
-    events,
     frame,
     system,
     until,
@@ -510,7 +509,7 @@ async def test_a_message_sent_again_with_its_id_stands_in_the_room_once(edge: Ed
 
 
 async def test_an_sse_head_has_these_headers(edge: Edge) -> None:
-    async with events(edge, "/support/stream/value") as stream:
+    async with edge.events("/support/stream/value") as stream:
         found = stream.headers
     assert stream.status == 200
     assert found["content-type"] == "text/event-stream; charset=utf-8"
@@ -521,7 +520,7 @@ async def test_an_sse_head_has_these_headers(edge: Edge) -> None:
 
 
 async def test_sse_items_of_a_run_have_no_id_and_the_end_has_one(edge: Edge) -> None:
-    async with events(edge, "/support/stream/kinds") as stream:
+    async with edge.events("/support/stream/kinds") as stream:
         items = []
         while event := await stream.bytes():
             items.append(event)
@@ -531,7 +530,7 @@ async def test_sse_items_of_a_run_have_no_id_and_the_end_has_one(edge: Edge) -> 
 
 async def test_sse_room_messages_have_the_cursor_as_id(edge: Edge) -> None:
     async with (
-        events(edge, "/support/stream/rooms/sse") as stream,
+        edge.events("/support/stream/rooms/sse") as stream,
         edge.v1("/support/realtime/rooms/sse") as client,
     ):
         assert await stream.bytes() == b'data: "you read rooms.sse"\n\n'
@@ -546,14 +545,14 @@ async def test_sse_room_messages_have_the_cursor_as_id(edge: Edge) -> None:
 
 
 async def test_sse_events_with_fields_of_their_own_are_as_unlimited_as_any(edge: Edge) -> None:
-    async with events(edge, "/support/stream/comments") as stream:
+    async with edge.events("/support/stream/comments") as stream:
         for _ in range(20_000):
             assert await stream.bytes() == b": c\n\n"
         assert await stream.bytes() == b'data: "all"\n\n'
 
 
 async def test_sse_sends_a_comment_after_15_s_of_silence(edge: Edge) -> None:
-    async with events(edge, "/support/stream/slow") as stream:
+    async with edge.events("/support/stream/slow") as stream:
         assert await stream.bytes() == b'data: "attempt 1"\n\n'
         began = time.monotonic()
         assert await stream.bytes() == b": ping\n\n"
@@ -567,7 +566,7 @@ async def test_the_generator_of_an_sse_client_that_left_is_cancelled_within_a_se
     edge: Edge, tmp_path: Path
 ) -> None:
     note = tmp_path / "note"
-    async with events(edge, f"/support/stream/endless?note={note}") as stream:
+    async with edge.events(f"/support/stream/endless?note={note}") as stream:
         await stream.next()
     began = time.monotonic()
     await until(note.exists, "the generator's finally")

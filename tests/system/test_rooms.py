@@ -20,8 +20,8 @@ from nats.js.errors import NotFoundError
 
 from fairlead.protocol import cursor
 from fairlead.protocol.subjects import Subjects
-from support.program import DEADLINE
-from support.system import MS, V1, Edge, NatsServer, System, Worker, events, request, system, until
+from fairlead.testing.program import DEADLINE
+from support.system import MS, V1, Edge, NatsServer, System, Worker, request, system, until
 
 VOLATILE = "/support/realtime/volatile"
 
@@ -504,7 +504,7 @@ async def test_a_room_can_be_read_over_sse(fleet: Fleet) -> None:
     """What `execute` says first, then the room for as long as the client stays."""
     name = new_name()
     async with (
-        events(fleet.edges[0], f"/support/stream/rooms/{name}?channel=c") as stream,
+        fleet.edges[0].events(f"/support/stream/rooms/{name}?channel=c") as stream,
         fleet.edges[1].v1(f"{path(name)}?channel=c") as member,
     ):
         assert await stream.next() == {"data": f'"you read rooms.{name}"'}
@@ -575,7 +575,7 @@ async def test_who_joins_gets_everything_stored_from_then_on(fleet: Fleet) -> No
 
     async def sse(edge: Edge) -> Joiner:
         joiner = Joiner()
-        async with events(edge, f"/support/stream/rooms/{name}") as stream:
+        async with edge.events(f"/support/stream/rooms/{name}") as stream:
             joiner.bound = published
             arrived()
             while (text := json.loads((await stream.next())["data"])) != "end":

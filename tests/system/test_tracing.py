@@ -18,7 +18,7 @@ import pytest_asyncio
 import websockets
 
 from support.otlp import Collector, Span, collector
-from support.system import Edge, NatsServer, System, events, request, system, until
+from support.system import Edge, NatsServer, System, request, system, until
 
 
 @dataclass
@@ -214,8 +214,8 @@ async def test_a_malformed_traceparent_is_as_good_as_none(traced: Traced) -> Non
 
 async def test_a_stream_says_its_trace_in_a_header_and_honours_the_requests(traced: Traced) -> None:
     parent = new_parent()
-    async with events(
-        traced.edges[0], "/support/stream/value", headers={"traceparent": parent}
+    async with traced.edges[0].events(
+        "/support/stream/value", headers={"traceparent": parent}
     ) as stream:
         assert json.loads((await stream.next())["data"]) == trace_id(parent), "ctx.trace_id"
     spans = await traced.spans.trace(trace_id(parent), 2)
@@ -227,7 +227,7 @@ async def test_a_stream_says_its_trace_in_a_header_and_honours_the_requests(trac
 
 
 async def test_a_stream_without_a_traceparent_starts_a_trace(traced: Traced) -> None:
-    async with events(traced.edges[0], "/support/stream/value") as stream:
+    async with traced.edges[0].events("/support/stream/value") as stream:
         trace = trace_id(stream.headers["fairlead-trace"])
         assert json.loads((await stream.next())["data"]) == trace
     spans = await traced.spans.trace(trace, 2)
@@ -236,8 +236,8 @@ async def test_a_stream_without_a_traceparent_starts_a_trace(traced: Traced) -> 
 
 async def test_an_unsampled_stream_keeps_the_clients_trace_id_for_the_logs(traced: Traced) -> None:
     parent = new_parent(sampled=False)
-    async with events(
-        traced.edges[0], "/support/stream/value", headers={"traceparent": parent}
+    async with traced.edges[0].events(
+        "/support/stream/value", headers={"traceparent": parent}
     ) as stream:
         assert json.loads((await stream.next())["data"]) == trace_id(parent)
     header = stream.headers["fairlead-trace"]
@@ -292,7 +292,7 @@ async def test_always_off_traces_nothing_whatever_a_client_says(
             assert "trace" not in await client.until("ack")
             await until(lambda: len(published) == 2, "both are overheard")
         assert ["traceparent" in (message.headers or {}) for message in published] == [False] * 2
-        async with events(edge, "/support/stream/value") as stream:
+        async with edge.events("/support/stream/value") as stream:
             assert stream.headers["fairlead-trace"].endswith("-00")
         assert await edge.stop() == 0, "what was recorded is exported before the end"
     assert traced.spans.of(trace_id(parent)) == []

@@ -14,7 +14,7 @@ from fairlead.dev.nats_server import NatsServer
 from fairlead.dev.processes import Child, Children
 from fairlead.dev.service import serves
 from fairlead.settings import CannotStart
-from support.program import DEADLINE
+from fairlead.testing.program import DEADLINE
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from fairlead.dev import processes
 from fairlead.dev.processes import Children, Role, Spec
-from support.program import DEADLINE, alive, wait_until_gone
+from fairlead.testing.program import DEADLINE, alive, wait_until_gone
 
 
 class Lines:

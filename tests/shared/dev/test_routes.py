@@ -9,7 +9,7 @@ import pytest
 
 from fairlead.dev import routes
 from fairlead.dev.routes import Route, RoutesFailed
-from support.program import wait_until_gone
+from fairlead.testing.program import wait_until_gone
 
 
 async def read(program: str) -> list[Route]:

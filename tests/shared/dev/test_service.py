@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from fairlead.dev.processes import Children, Role, Spec
 from fairlead.dev.service import Backoff, Service, serves
-from support.program import DEADLINE
+from fairlead.testing.program import DEADLINE
 
 # Reads what to do from a file, so that a test can change it between two starts.
 PROGRAM = """

@@ -16,7 +16,7 @@ from fairlead.dev import ports, supervisor
 from fairlead.dev.settings import DevSettings
 from fairlead.errors import BadTarget
 from fairlead.settings import CannotStart, WrongUse
-from support.program import Program, alive, children, running, wait_until_gone
+from fairlead.testing.program import Program, alive, children, running, wait_until_gone
 
 FAKE = Path(__file__).with_name("fake_fairlead.py")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.dev import watch
-from support.program import DEADLINE
+from fairlead.testing.program import DEADLINE
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,11 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-# Seconds that anything may take before a test fails.
-DEADLINE = 30.0 * float(os.environ.get("FAIRLEAD_TESTS_SLOWER", "1"))
+SLOWER = float(os.environ.get("FAIRLEAD_TESTS_SLOWER", "1"))
+"""How much more time this machine is given."""
+
+DEADLINE = 30.0 * SLOWER
+"""Seconds that anything may take before a test fails."""
 
 
 class Program:
