@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from pydantic import BaseModel, Field
 
-from fairlead import SSE, WS, Message, Reject, direct, feature, project
+from fairlead import SSE, WS, Direct, Message, Reject, direct, feature, project
 
 log = logging.getLogger("chat")
 
@@ -32,7 +32,7 @@ class Said(BaseModel):
 
 
 @support.websocket("chat", tag="realtime", deliver="topic", policies=[who])
-async def chat(ctx: WS, message: Message[Said]) -> object:
+async def chat(ctx: WS, message: Message[Said]) -> dict[str, str] | Direct:
     """Goes to the room (`?channel=`), or to one person in whatever room; `from` is the subject."""
     letter = {"id": message.id, **message.data.model_dump(exclude_none=True)}
     return letter if message.data.to is None else direct(message.data.to, letter)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
+from datetime import date, datetime, time
+from enum import Enum
 from functools import cached_property
-from typing import Any, Generic
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias
+from uuid import UUID
 
 import orjson
+from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from fairlead import values
@@ -307,3 +319,21 @@ class SSE(_Context):
     """
 
     body: bytes = b""
+
+
+class _Dataclass(Protocol):
+    """An instance of a dataclass, as type checkers know one."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Sendable: TypeAlias = (
+    str | bytes | bytearray | memoryview | int | float | bool
+    | Mapping[str, object] | Sequence[object] | datetime | date | time | UUID | Enum
+    | BaseModel | _Dataclass
+    | Message[Any] | Event | Reply | Broadcast | Direct | None
+)  # fmt: skip
+"""An item: text, binary, what orjson makes JSON of, or one that says where it goes."""
+
+Result: TypeAlias = Sendable | AsyncIterable[Sendable] | Iterator[Sendable]
+"""What `execute` may return: an item, or items; None sends nothing."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from fairlead.errors import BadDeclaration, BadName
 from fairlead.protocol import durations, names
 from fairlead.protocol.manifest import History as Kept
 
 Deliver = Literal["sender", "topic", "others"]
+Run = Literal["connection", "message", "topic"]
+Overflow = Literal["disconnect", "drop_oldest", "latest"]
+OnDisconnect = Literal["cancel", "continue"]
+OnWorkerLost = Literal["error", "restart"]
 Policy = Callable[[Any], Any]
 """Called with the context: True lets pass, an object is the subject, anything empty refuses."""
 
@@ -64,23 +68,49 @@ class SSETrigger:
     methods: tuple[str, ...]
     topic: str
     format: Literal["json", "text"]
-    on_disconnect: Literal["cancel", "continue"]
-    on_worker_lost: Literal["error", "restart"]
+    on_disconnect: OnDisconnect
+    on_worker_lost: OnWorkerLost
     policies: tuple[Policy, ...] = ()
 
 
 Trigger = WebSocketTrigger | SSETrigger
 
 
+class WebSocketOptions(TypedDict, total=False):
+    """The arguments of `websocket` after the topic, for type checkers."""
+
+    path: str | None
+    deliver: Deliver
+    run: Run | None
+    window: int
+    durable: bool
+    history: History | None
+    overflow: Overflow
+    presence: bool
+    policies: Sequence[Policy]
+
+
+class SSEOptions(TypedDict, total=False):
+    """The arguments of `sse` after the path, for type checkers."""
+
+    method: Literal["get", "post"] | None
+    topic: str | None
+    format: Literal["json", "text"]
+    resume: str | float | None
+    on_disconnect: OnDisconnect
+    on_worker_lost: OnWorkerLost
+    policies: Sequence[Policy]
+
+
 def websocket(
     topic: str,
     path: str | None = None,
     deliver: Deliver = "sender",
-    run: Literal["connection", "message", "topic"] | None = None,
+    run: Run | None = None,
     window: int = 1,
     durable: bool = False,
     history: History | None = History(),
-    overflow: Literal["disconnect", "drop_oldest", "latest"] = "disconnect",
+    overflow: Overflow = "disconnect",
     presence: bool = False,
     policies: Sequence[Policy] = (),
 ) -> WebSocketTrigger:
@@ -128,8 +158,8 @@ def sse(
     topic: str | None = None,
     format: Literal["json", "text"] = "json",
     resume: str | float | None = None,
-    on_disconnect: Literal["cancel", "continue"] = "cancel",
-    on_worker_lost: Literal["error", "restart"] = "error",
+    on_disconnect: OnDisconnect = "cancel",
+    on_worker_lost: OnWorkerLost = "error",
     policies: Sequence[Policy] = (),
 ) -> SSETrigger:
     """A workflow whose output clients read as a stream of server-sent events.

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from fairlead import inject
 from fairlead import trigger as triggers
+from fairlead.context import Result
 from fairlead.errors import BadDeclaration, BadName
 from fairlead.inject import Signature
 from fairlead.protocol import names
 from fairlead.protocol.manifest import History, Manifest, Route
-from fairlead.trigger import SSETrigger, Trigger, WebSocketTrigger
+from fairlead.trigger import SSEOptions, SSETrigger, Trigger, WebSocketOptions, WebSocketTrigger
 
-Execute = Callable[..., Any]
+Execute = Callable[..., Result | Awaitable[Result]]
+"""Takes what its annotations ask for; what it may return, type checkers look at."""
+
 F = TypeVar("F", bound=Execute)
 
 _MARK = "__fairlead_workflows__"
@@ -104,11 +107,13 @@ class Feature:
     name: str
     workflows: list[Workflow] = field(default_factory=list)
 
-    def websocket(self, topic: str, *, tag: str, **options: Any) -> Callable[[F], F]:
+    def websocket(
+        self, topic: str, *, tag: str, **options: Unpack[WebSocketOptions]
+    ) -> Callable[[F], F]:
         """`workflow` and `trigger.websocket` in one; named after the function."""
         return self._decorator(tag, triggers.websocket(topic, **options))
 
-    def sse(self, path: str = "/", *, tag: str, **options: Any) -> Callable[[F], F]:
+    def sse(self, path: str = "/", *, tag: str, **options: Unpack[SSEOptions]) -> Callable[[F], F]:
         """`workflow` and `trigger.sse` in one; named after the function."""
         return self._decorator(tag, triggers.sse(path, **options))
 

@@ -17,18 +17,20 @@ from support.system import PROJECTS, Edge, System, request, until
 
 ROOMS = "/realtime/support/realtime/rooms/blue"
 
-SERVERS = {
-    "websockets": ["--ws", "websockets"],
-    "sansio": ["--ws", "websockets-sansio"],
-    "ours": ["--ws", "fairlead_edge.ws:EdgeWebSocketProtocol"],
+HOSTS = {
+    "websockets": ["mounted:app", "--ws", "websockets"],
+    "sansio": ["mounted:app", "--ws", "websockets-sansio"],
+    "ours": ["mounted:app", "--ws", "fairlead_edge.ws:EdgeWebSocketProtocol"],
+    "fastapi": ["mounted_fastapi:app"],
 }
+"""Applications and servers: each of uvicorn's WebSocket protocols, and FastAPI as it comes."""
 
 
 @contextmanager
-def host_application(app: System, *flags: str) -> Iterator[Edge]:
+def host_application(app: System, *host: str) -> Iterator[Edge]:
     """The application under uvicorn, in a process of its own; it looks like an edge to clients."""
-    argv = [sys.executable, "-m", "uvicorn", "mounted:app", "--port", "0", "--no-access-log"]
-    argv += ["--app-dir", str(PROJECTS), "--timeout-graceful-shutdown", "10", *flags]
+    argv = [sys.executable, "-m", "uvicorn", *host, "--port", "0", "--no-access-log"]
+    argv += ["--app-dir", str(PROJECTS), "--timeout-graceful-shutdown", "10"]
     env = {"FAIRLEAD_NATS": app.nats.url, "FAIRLEAD_APP": app.app, "OTEL_SDK_DISABLED": "true"}
     with running(argv, app.cwd, env) as program:
         edge = Edge(program)
@@ -37,7 +39,7 @@ def host_application(app: System, *flags: str) -> Iterator[Edge]:
         yield edge
 
 
-@pytest_asyncio.fixture(params=SERVERS.values(), ids=SERVERS.keys())
+@pytest_asyncio.fixture(params=HOSTS.values(), ids=HOSTS.keys())
 async def mounted(app: System, request: pytest.FixtureRequest) -> AsyncIterator[Edge]:
     await app.worker()
     with host_application(app, *request.param) as edge:

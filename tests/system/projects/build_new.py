@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from fairlead import WS, History, Message, feature, project, trigger, workflow
 
@@ -29,7 +30,7 @@ async def who(ctx: WS, message: Message) -> str:
     tag="builds",
     trigger=trigger.websocket("kept", deliver="topic", history=History(SIZE, "2m")),
 )
-async def kept(ctx: WS, message: Message) -> object:
+async def kept(ctx: WS, message: Message) -> Any:
     return message.data
 
 

@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from fairlead import WS, Message, broadcast, feature, project, reply
 
@@ -26,7 +27,7 @@ async def echo(ctx: WS):  # type: ignore[no-untyped-def]  # as users may write i
 
 
 @support.websocket("counter", tag="realtime")
-async def counter(ctx: WS) -> AsyncIterator[object]:
+async def counter(ctx: WS) -> AsyncIterator[Any]:
     """Numbers what the client says; `end`, `raise` and `none` are commands."""
     yield f"open {ctx.attempt}"
     number = 0
@@ -48,7 +49,7 @@ async def counter(ctx: WS) -> AsyncIterator[object]:
 
 
 @support.websocket("slow", tag="realtime")
-async def slow(ctx: WS) -> AsyncIterator[object]:
+async def slow(ctx: WS) -> AsyncIterator[Any]:
     """Works on each message until it is told to go on, by a file."""
     async for message in ctx.channel:
         while not Path(os.environ["NOTES"], "go").exists():
@@ -113,7 +114,7 @@ async def stubborn(ctx: WS) -> AsyncIterator[int]:
 
 
 @support.websocket("rooms.{room}", tag="realtime", deliver="topic")
-async def room(ctx: WS) -> AsyncIterator[object]:
+async def room(ctx: WS) -> AsyncIterator[Any]:
     """Joins, repeats what is said to all, says good-bye."""
     yield {"joined": ctx.attempt}
     try:

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -44,22 +45,22 @@ async def echo(ctx: WS, message: Message) -> Message:
 
 
 @support.websocket("rooms.{room}", tag="realtime", deliver="topic", history=History(100, "60s"))
-async def everyone(ctx: WS, message: Message) -> object:
+async def everyone(ctx: WS, message: Message) -> Any:
     return message.data
 
 
 @support.websocket("rooms.{room}", tag="others", deliver="others", history=History(100, "60s"))
-async def others(ctx: WS, message: Message) -> object:
+async def others(ctx: WS, message: Message) -> Any:
     return message.data
 
 
 @support.websocket("volatile", tag="realtime", deliver="topic", history=None)
-async def volatile(ctx: WS, message: Message) -> object:
+async def volatile(ctx: WS, message: Message) -> Any:
     return message.data
 
 
 @support.websocket("kinds", tag="realtime")
-async def kinds(ctx: WS, message: Message) -> AsyncIterator[object]:
+async def kinds(ctx: WS, message: Message) -> AsyncIterator[Any]:
     """Every kind of value, one after the other."""
     yield "text"
     yield b"\x00\xff"
@@ -79,7 +80,7 @@ async def nothing(ctx: WS, message: Message) -> None:
 
 
 @support.websocket("talk", tag="realtime")
-async def talk(ctx: WS, message: Message) -> AsyncIterator[object]:
+async def talk(ctx: WS, message: Message) -> AsyncIterator[Any]:
     """reply, broadcast and direct beside each other, by what the client asks for."""
     match message.json():
         case {"direct": to, "text": text}:
@@ -102,13 +103,13 @@ async def talk(ctx: WS, message: Message) -> AsyncIterator[object]:
 
 
 @support.websocket("returns", tag="realtime")
-async def returns(ctx: WS, message: Message) -> object:
+async def returns(ctx: WS, message: Message) -> Any:
     """Returns what the client asks for, of every kind."""
     return returned(message.json())
 
 
-def returned(what: str) -> object:
-    async def items() -> AsyncIterator[object]:
+def returned(what: str) -> Any:
+    async def items() -> AsyncIterator[Any]:
         yield "one"
         yield 2
 
@@ -127,7 +128,7 @@ def returned(what: str) -> object:
 
 
 @support.websocket("returns", tag="rooms", path="/returns", deliver="topic")
-async def returns_to_room(ctx: WS, message: Message) -> object:
+async def returns_to_room(ctx: WS, message: Message) -> Any:
     """`reply` and `direct` beside a `deliver="topic"`."""
     match message.json():
         case {"direct": to}:
@@ -143,7 +144,7 @@ async def returns_to_room(ctx: WS, message: Message) -> object:
 
 
 @support.websocket("plainly", tag="realtime")
-def plainly(ctx: WS, message: Message) -> Iterator[object]:
+def plainly(ctx: WS, message: Message) -> Iterator[Any]:
     """A plain generator that survives a peer that is not there."""
     try:
         yield direct(str(message.data), "?")
@@ -167,7 +168,7 @@ async def flood(ctx: WS, message: Message) -> AsyncIterator[str]:
 
 
 @support.websocket("raises", tag="realtime")
-async def raises(ctx: WS, message: Message) -> AsyncIterator[object]:
+async def raises(ctx: WS, message: Message) -> AsyncIterator[Any]:
     """Raises before, while or after it yields."""
     if message.data == "before":
         raise RuntimeError("a secret")
@@ -223,7 +224,7 @@ async def slow(ctx: WS, message: Message) -> AsyncIterator[str]:
 
 
 @support.websocket("held", tag="realtime")
-async def held(ctx: WS, message: Message) -> AsyncIterator[object]:
+async def held(ctx: WS, message: Message) -> AsyncIterator[Any]:
     """Waits for a file to appear; or tells a peer of itself, or asks whether one is there."""
     match str(message.data).split():
         case ["tell", peer]:
@@ -261,7 +262,7 @@ async def endless(ctx: WS, message: Message) -> AsyncIterator[str]:
 
 
 @support.sse("/kinds", tag="stream")
-async def kinds_sse(ctx: SSE) -> AsyncIterator[object]:
+async def kinds_sse(ctx: SSE) -> AsyncIterator[Any]:
     yield "text"
     yield b"\x00\xff"
     yield {"a": 1}
@@ -271,7 +272,7 @@ async def kinds_sse(ctx: SSE) -> AsyncIterator[object]:
 
 
 @support.sse("/text", tag="stream", format="text")
-async def text_sse(ctx: SSE) -> AsyncIterator[object]:
+async def text_sse(ctx: SSE) -> AsyncIterator[Any]:
     yield "one\ntwo\r\nthree"
     yield {"a": 1}
 
@@ -322,13 +323,13 @@ async def flood_sse(ctx: SSE) -> AsyncIterator[str]:
 
 
 @support.sse("/returns", tag="stream")
-async def returns_sse(ctx: SSE) -> object:
+async def returns_sse(ctx: SSE) -> Any:
     """Returns what the client asks for, of every kind."""
     return returned(ctx.query["what"])
 
 
 @support.sse("/comments", tag="stream")
-async def comments_sse(ctx: SSE) -> AsyncIterator[object]:
+async def comments_sse(ctx: SSE) -> AsyncIterator[Any]:
     """More events with fields of their own than a client's credit would carry."""
     for _ in range(20_000):
         yield Event(comment="c")

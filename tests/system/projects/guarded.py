@@ -7,7 +7,7 @@ import dataclasses
 import os
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel
 
@@ -36,7 +36,7 @@ class User:
     role: str
 
 
-async def who(ctx: WS | SSE) -> object:
+async def who(ctx: WS | SSE) -> Any:
     """`?user=` says who it is; nobody without it."""
     if ctx.query.get("user") == "boom":
         raise RuntimeError("secret")
@@ -58,25 +58,25 @@ def admins(ctx: WS | SSE) -> bool:
 
 
 @support.websocket("talk", tag="realtime", deliver="topic", policies=[who, not_banned])
-async def talk(ctx: WS, message: Message) -> object:
+async def talk(ctx: WS, message: Message) -> Any:
     return {"worker": os.getpid(), "subject": ctx.subject, "same": message.subject == ctx.subject}
 
 
 @support.websocket("talk", tag="whole", deliver="topic", policies=[who, not_banned])
-async def whole(ctx: WS) -> AsyncIterator[object]:
+async def whole(ctx: WS) -> AsyncIterator[Any]:
     yield {"subject": ctx.subject, "attempt": ctx.attempt}
     async for message in ctx.channel:
         yield {"said": message.data, "by": message.subject.id}
 
 
 @support.websocket("talk", tag="direct", policies=[who])
-async def one_to_one(ctx: WS, message: Message) -> object:
+async def one_to_one(ctx: WS, message: Message) -> Any:
     to, text = message.data.split(" ", 1)
     return direct(to, text)
 
 
 @support.sse("/me", tag="realtime", policies=[who, admins])
-async def me(ctx: SSE) -> object:
+async def me(ctx: SSE) -> Any:
     return ctx.subject
 
 
@@ -102,24 +102,24 @@ async def inputs(
     user_agent: Annotated[str, Header()],
     many: Annotated[list[int], Query()],
     limit: Annotated[int, Query()] = 10,
-) -> object:
+) -> Any:
     return [number, channel_name, user_agent, many, limit]
 
 
 @support.sse("/order", tag="realtime", method="post")
-async def order(ctx: SSE, order: Annotated[Order, Body()]) -> object:
+async def order(ctx: SSE, order: Annotated[Order, Body()]) -> Any:
     return {"ordered": order.name, "count": order.count}
 
 
 @support.websocket("orders", tag="realtime", path="/orders/{shop}")
 async def orders(
     ctx: WS, message: Message[Order], shop: Annotated[int, Path()], lang: Annotated[str, Query()]
-) -> object:
+) -> Any:
     return {"name": message.data.name, "shop": shop, "lang": lang}
 
 
 @support.websocket("wholeorders", tag="realtime")
-async def whole_orders(ctx: WS, lang: Annotated[str, Query()]) -> AsyncIterator[object]:
+async def whole_orders(ctx: WS, lang: Annotated[str, Query()]) -> AsyncIterator[Any]:
     async for message in ctx.channel:
         yield f"{lang} {message.data}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from typing import Any
 
 from opentelemetry import trace
 
@@ -15,7 +16,7 @@ tracer = trace.get_tracer("a user's own")
 
 
 @support.websocket("rooms.{room}", tag="realtime", deliver="topic", history=History(100, "5m"))
-async def everyone(ctx: WS, message: Message) -> object:
+async def everyone(ctx: WS, message: Message) -> Any:
     return message.data
 
 
@@ -42,7 +43,7 @@ def threads(ctx: WS, message: Message) -> str:
 
 
 @support.websocket("slow.{room}", tag="realtime")
-async def slow(ctx: WS, message: Message) -> AsyncIterator[object]:
+async def slow(ctx: WS, message: Message) -> AsyncIterator[Any]:
     """Says that it began, waits for a file to appear, then tells the room."""
     yield reply(ctx.attempt)
     while not os.path.exists(str(message.data)):  # noqa: ASYNC110, ASYNC240 - the test's signal
