@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import sys
 from typing import Annotated, Any, cast
+from urllib.parse import urlsplit
 
 import orjson
 import typer
@@ -33,6 +34,22 @@ class RoutesSettings(Settings):
     """Print one line of JSON."""
 
 
+class AsyncApiSettings(Settings):
+    """What `asyncapi` can be told."""
+
+    target: Annotated[str, Positional(example="examples/chat")]
+    """The project: module:attr or path/file.py[:attr]; attr defaults to app."""
+
+    server: str = "http://127.0.0.1:8000"
+    """Where clients reach the edges."""
+
+    title: str = ""
+    """Of the document; the TARGET by default."""
+
+    api_version: str = "1.0.0"
+    """Of the interface that the document describes."""
+
+
 class PublishSettings(NatsSettings):
     """What `publish` can be told."""
 
@@ -49,6 +66,7 @@ class PublishSettings(NatsSettings):
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     add_command(app, "routes", RoutesSettings, routes, "List the endpoints of a project.")
+    add_command(app, "asyncapi", AsyncApiSettings, asyncapi, "Describe a project as AsyncAPI 3.0.")
     add_command(app, "publish", PublishSettings, publish, "Send a text to a room.")
 
 
@@ -67,6 +85,26 @@ def routes(settings: RoutesSettings) -> int:
         deliver = route.deliver if route.transport == "websocket" else "-"
         table.add_row(route.endpoint, by, route.topic or "-", deliver, route.label)
     Console().print(table)
+    return 0
+
+
+def asyncapi(settings: AsyncApiSettings) -> int:
+    """Print the document; loads the project and needs no NATS."""
+    from fairlead.asyncapi import document
+
+    if (
+        urlsplit(settings.server).scheme not in ("http", "https")
+        or not urlsplit(settings.server).netloc
+    ):
+        raise WrongUse(f"--server {settings.server}: expected http://host:port or https://host")
+    project = cast(Project, loading.load(settings.target, Project))
+    made = document(
+        project,
+        title=settings.title or settings.target,
+        version=settings.api_version,
+        server=settings.server,
+    )
+    sys.stdout.write(orjson.dumps(made, option=orjson.OPT_INDENT_2).decode() + "\n")
     return 0
 
 

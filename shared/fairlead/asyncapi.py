@@ -1,0 +1,316 @@
+"""A project as an AsyncAPI 3.0 document: what clients may send to it, and what they hear.
+
+The specification (asyncapi.com, 3.0.0) tells operations from the application's side, so what a
+client sends is what we `receive`. Clients are described as speakers of `fairlead.v1` or readers of
+server-sent events; a raw WebSocket is the same data without the frames.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter
+
+from fairlead.errors import BadDeclaration
+from fairlead.inject import Input, Signature
+from fairlead.protocol import names
+from fairlead.protocol.manifest import Route
+from fairlead.workflow import Project, Workflow
+
+Json = dict[str, Any]
+
+REF = "#/components/schemas/{model}"
+
+
+def document(project: Project, *, title: str, version: str, server: str) -> Json:
+    """Describe every endpoint of a project; the same project gives the same document.
+
+    Args:
+        server: where its edges are reached, `http://host:port` or `https://host/prefix`.
+
+    Raises:
+        BadDeclaration: an input or a `Message[Model]` that JSON schema has no form for.
+    """
+    found = list(project.workflows())
+    schemas = _Schemas([flow for _, flow in found])
+    channels: Json = {}
+    operations: Json = {}
+    for route, flow in found:
+        name = f"{route.feature}.{route.workflow}"
+        described = _websocket if route.transport == "websocket" else _events
+        channels[name], told = described(name, route, flow, schemas)
+        operations |= {f"{name}.{verb}": operation for verb, operation in told.items()}
+    at = urlsplit(server)
+    secure = "s" if at.scheme == "https" else ""
+    place = {"host": at.netloc} | ({"pathname": at.path} if at.path.strip("/") else {})
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": title, "version": version},
+        "defaultContentType": "application/json",
+        "servers": {
+            "websocket": {**place, "protocol": f"ws{secure}"},
+            "events": {**place, "protocol": f"http{secure}"},
+        },
+        "channels": channels,
+        "operations": operations,
+        "components": {"schemas": {**_SCHEMAS, **schemas.shared}, "messages": _MESSAGES},
+    }
+
+
+class _Schemas:
+    """JSON schemas of what workflows take: inputs by `(flow, name)`, and messages.
+
+    Attributes:
+        shared: models that they refer to, under their names.
+    """
+
+    def __init__(self, flows: Sequence[Workflow]) -> None:
+        adapters: list[tuple[tuple[int, str], Any, TypeAdapter[Any]]] = []
+        for number, flow in enumerate(flows):
+            signature = flow.signature or Signature()
+            adapters += [((number, i.name), "validation", i.adapter) for i in signature.inputs]
+            for _, adapter in signature.messages:
+                if adapter is not None:
+                    adapters.append(((number, ""), "validation", adapter))
+        try:
+            made, shared = TypeAdapter.json_schemas(adapters, ref_template=REF)
+        except Exception as error:  # pydantic's own, and those of a user's schema hooks
+            raise BadDeclaration(f"an input has no JSON schema: {error}") from error
+        self.shared: Json = shared.get("$defs", {})
+        self._made = {key: schema for (key, _), schema in made.items()}
+        self._numbers = {id(flow): number for number, flow in enumerate(flows)}
+
+    def message(self, flow: Workflow) -> Json:
+        """Of the data of a message; anything, where the workflow takes a bare one."""
+        return self._made.get((self._numbers[id(flow)], ""), {})
+
+    def inputs(self, flow: Workflow, where: str) -> Json:
+        """Of the query or the headers, as one object; {} where there are none."""
+        found = self._of(flow, where)
+        if not found:
+            return {}
+        properties = {i.key: self._made[self._numbers[id(flow)], i.name] for i in found}
+        required = [i.key for i in found if i.required]
+        return {"type": "object", "properties": properties} | (
+            {"required": required} if required else {}
+        )
+
+    def body(self, flow: Workflow) -> Json:
+        for entry in self._of(flow, "body"):
+            return self._made[self._numbers[id(flow)], entry.name]
+        return {}
+
+    def _of(self, flow: Workflow, where: str) -> list[Input]:
+        return [i for i in flow.signature.inputs if i.where == where] if flow.signature else []
+
+
+def _websocket(name: str, route: Route, flow: Workflow, schemas: _Schemas) -> tuple[Json, Json]:
+    said = {
+        "name": "message",
+        "title": "a message of the client",
+        "payload": _frame(
+            "message",
+            {"ref": _REF_OF_OURS, "data": schemas.message(flow), "id": _ID, "encoding": _BASE64,
+             "traceparent": _TEXT},
+            ("ref", "data"),
+        ),
+    }  # fmt: skip
+    heard = ["welcome", "item", "ack", "error", "waiting", "restart", "end", "reconnect"]
+    channel = _channel(route, flow, "websocket")
+    channel["messages"] = {"said": said, "cancel": _message("cancel")}
+    channel["messages"] |= {each: _message(each) for each in heard}
+    query = schemas.inputs(flow, "query") or {"type": "object", "properties": {}}
+    query["properties"] = {"channel": _CHANNEL, **query["properties"]}
+    binding = {"method": "GET", "query": query, "headers": schemas.inputs(flow, "header")}
+    channel["bindings"] = {"ws": {key: value for key, value in binding.items() if value}}
+    per_message = route.run == "message"
+    return channel, {
+        "receive": {
+            "action": "receive",
+            "channel": {"$ref": f"#/channels/{name}"},
+            "summary": "executed once per message, on any worker"
+            if per_message
+            else "read by the run of this connection",
+            "messages": _of_channel(name, ["said", "cancel"]),
+        },
+        "send": {
+            "action": "send",
+            "channel": {"$ref": f"#/channels/{name}"},
+            "summary": _DELIVER[route.deliver],
+            "messages": _of_channel(name, heard),
+        },
+    }
+
+
+def _events(name: str, route: Route, flow: Workflow, schemas: _Schemas) -> tuple[Json, Json]:
+    heard = ["event", "restartEvent", "errorEvent", "endEvent"]
+    channel = _channel(route, flow, "events")
+    channel["messages"] = {each: _message(each) for each in heard}
+    query = schemas.inputs(flow, "query") or {"type": "object", "properties": {}}
+    if route.topic:
+        query["properties"] = {"channel": _CHANNEL, **query["properties"]}
+    operations: Json = {}
+    for method in route.methods:
+        binding: Json = {"method": method} | ({"query": query} if query["properties"] else {})
+        operations[f"stream.{method.lower()}"] = {
+            "action": "send",
+            "channel": {"$ref": f"#/channels/{name}"},
+            "summary": "a stream of server-sent events",
+            "bindings": {"http": binding},
+            "messages": _of_channel(name, heard),
+        }
+    body, headers = schemas.body(flow), schemas.inputs(flow, "header")
+    if body or headers:
+        asked: Json = {"name": "request", "title": "the request", "payload": body}
+        channel["messages"]["request"] = asked | ({"headers": headers} if headers else {})
+        operations["ask"] = {
+            "action": "receive",
+            "channel": {"$ref": f"#/channels/{name}"},
+            "summary": "the request that starts the stream",
+            "messages": _of_channel(name, ["request"]),
+        }
+    return channel, operations
+
+
+def _channel(route: Route, flow: Workflow, server: str) -> Json:
+    channel: Json = {
+        "address": route.endpoint,
+        "title": route.label,
+        "servers": [{"$ref": f"#/servers/{server}"}],
+    }
+    documented = inspect.getdoc(flow.execute) if flow.execute is not None else None
+    if documented:
+        channel["description"] = documented
+    parameters = names.parameters(names.path_template(route.endpoint))
+    if parameters:
+        channel["parameters"] = {each: {"description": _PARAMETER} for each in parameters}
+    told: Json = {"topic": route.topic or None, "executes": route.executes, "checked": route.checks}
+    if route.transport == "websocket":
+        told |= {"run": route.run, "deliver": route.deliver, "window": route.window}
+        told["history"] = (
+            {"size": route.history.size, "age": route.history.age} if route.history else None
+        )
+    channel["x-fairlead"] = told
+    return channel
+
+
+def _of_channel(name: str, messages: Sequence[str]) -> list[Json]:
+    return [{"$ref": f"#/channels/{name}/messages/{each}"} for each in messages]
+
+
+def _message(name: str) -> Json:
+    return {"$ref": f"#/components/messages/{name}"}
+
+
+def _frame(type: str, members: Json, required: Sequence[str] = ()) -> Json:
+    properties = {"type": {"const": type}, **members}
+    return {"type": "object", "properties": properties, "required": ["type", *required]}
+
+
+# What is the same for every project: docs/protocol.md as schemas.
+
+_TEXT: Json = {"type": "string"}
+_ID: Json = {"type": "string", "maxLength": 128, "description": "unique by being random"}
+_BASE64: Json = {"const": "base64", "description": "how bytes stand in data"}
+_REF_OF_OURS: Json = {
+    "type": "integer",
+    "minimum": 1,
+    "description": "grows from message to message",
+}
+_NUMBER: Json = {"type": "integer", "minimum": 1}
+_CURSOR: Json = {"type": ["string", "null"], "description": "opaque; null without history"}
+_PROBLEM: Json = {"$ref": REF.format(model="fairlead.Problem")}
+_CHANNEL: Json = {
+    "type": "string",
+    "pattern": "^[A-Za-z0-9_-]{1,64}$",
+    "default": names.DEFAULT_CHANNEL,
+    "description": "which room of the topic",
+}
+_PARAMETER = "1 to 64 letters, digits, - or _ where the topic has it, else one segment of the path"
+_DELIVER = {
+    "sender": "what the workflow says goes to the sender",
+    "topic": "what the workflow says goes to the room",
+    "others": "what the workflow says goes to the others in the room",
+}
+
+_SCHEMAS: Json = {
+    "fairlead.Problem": {
+        "type": "object",
+        "description": "RFC 9457",
+        "properties": {
+            "type": _TEXT,
+            "title": _TEXT,
+            "status": {"type": "integer"},
+            "detail": _TEXT,
+            "trace": {"type": "string", "description": "32 hex digits, as in traces and logs"},
+            "errors": {"type": "array", "items": {"type": "object"}},
+        },
+        "required": ["type", "title", "status"],
+    }
+}
+
+
+def _known(name: str, title: str, payload: Json) -> Json:
+    return {"name": name, "title": title, "payload": payload}
+
+
+_MESSAGES: Json = {
+    "welcome": _known(
+        "welcome",
+        "the first frame",
+        _frame(
+            "welcome",
+            {
+                "connection": _TEXT,
+                "cursor": _CURSOR,
+                "recovered": {"type": ["boolean", "null"]},
+                "window": {"type": "integer", "description": "messages that may be unacknowledged"},
+            },
+            ("connection", "cursor", "recovered", "window"),
+        ),
+    ),
+    "item": _known(
+        "message",
+        "an answer, or a message of the room",
+        _frame(
+            "message",
+            {"id": _CURSOR, "data": {}, "from": _TEXT, "run": _TEXT, "ref": _NUMBER,
+             "encoding": _BASE64, "trace": _TEXT},
+            ("id", "data"),
+        ),
+    ),
+    "ack": _known(
+        "ack", "executed, after all its items", _frame("ack", {"ref": _NUMBER, "trace": _TEXT}, ("ref",))
+    ),
+    "error": _known(
+        "error", "instead of the ack", _frame("error", {"ref": _NUMBER, "error": _PROBLEM}, ("error",))
+    ),
+    "waiting": _known("waiting", "no worker yet, still trying", _frame("waiting", {"ref": _NUMBER}, ("ref",))),
+    "restart": _known(
+        "restart",
+        "discard what came from this run before",
+        _frame("restart", {"run": _TEXT, "attempt": _NUMBER, "ref": _NUMBER}, ("run", "attempt")),
+    ),
+    "end": _known("end", "the run of the connection has ended", _frame("end", {"run": _TEXT}, ("run",))),
+    "reconnect": _known(
+        "reconnect",
+        "the edge is drained",
+        _frame("reconnect", {"within": {"type": "integer", "description": "milliseconds"}}, ("within",)),
+    ),
+    "cancel": _known(
+        "cancel",
+        "stop a message, or the run of the connection",
+        _frame("cancel", {"ref": _NUMBER, "run": _TEXT}),
+    ),
+    "event": _known("message", "an item", {}),
+    "restartEvent": _known(
+        "restart",
+        "discard what came before",
+        {"type": "object", "properties": {"run": _TEXT, "attempt": _NUMBER}},
+    ),
+    "errorEvent": _known("error", "the run failed; the stream ends", _PROBLEM),
+    "endEvent": _known("end", "the stream has ended", {"type": "object"}),
+}  # fmt: skip

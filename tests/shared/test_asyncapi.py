@@ -1,0 +1,237 @@
+"""`fairlead asyncapi`: the document is one by the specification's own schema, and says enough."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import jsonschema
+import pytest
+from pydantic import BaseModel
+from pydantic_core import core_schema
+
+from fairlead import (
+    SSE,
+    WS,
+    Body,
+    Header,
+    History,
+    Message,
+    Project,
+    Query,
+    feature,
+    loading,
+    project,
+    trigger,
+    workflow,
+)
+from fairlead.asyncapi import document
+from fairlead.errors import BadDeclaration
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = json.loads((Path(__file__).parent / "schemas" / "asyncapi-3.0.0.json").read_text())
+
+Json = dict[str, Any]
+
+
+class Point(BaseModel):
+    x: float
+
+
+class Drawing(BaseModel):
+    points: list[Point]
+
+
+class Opaque:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return core_schema.is_instance_schema(cls)
+
+
+board = feature("Board")
+
+
+@board.websocket("rooms.{room}", tag="v1", deliver="others", history=History(size=5, age="1m"))
+async def draw(
+    ctx: WS,
+    message: Message[Drawing],
+    level: Annotated[int, Query()],
+    x_lang: Annotated[str, Header()],
+) -> Drawing:
+    """What one draws, the others see."""
+    return message.data
+
+
+@board.websocket("steps", tag="v1")
+async def steps(ctx: WS) -> AsyncIterator[str]:
+    async for message in ctx.channel:
+        yield message.data
+
+
+@board.sse("/ask", tag="v1")
+async def ask(ctx: SSE, question: Annotated[Drawing, Body()]) -> str:
+    return "why?"
+
+
+WATCH = workflow("Watch", tag="v1", trigger=trigger.sse("/watch", topic="steps", method="get"))
+
+app = project(board, feature("Walls", [WATCH]))
+
+
+def made(of: Project = app, server: str = "http://127.0.0.1:8000") -> Json:
+    return document(of, title="A board", version="2.1.0", server=server)
+
+
+def followed(whole: Json, ref: Json) -> Json:
+    """What a `$ref` leads to."""
+    found: Any = whole
+    while "$ref" in ref:
+        found = whole
+        for step in ref["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        ref = found
+    return cast(Json, found)
+
+
+def refs(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [ref for value in node.values() for ref in refs(value)]
+    if isinstance(node, list):
+        return [ref for value in node for ref in refs(value)]
+    return []
+
+
+def everything() -> Project:
+    return cast(Project, loading.load(str(ROOT / "tests/system/projects/everything.py"), Project))
+
+
+@pytest.mark.parametrize("of", [app, project(), everything()], ids=["board", "empty", "everything"])
+def test_the_document_is_one_by_the_specifications_schema(of: Project) -> None:
+    jsonschema.Draft7Validator(SCHEMA).validate(made(of))
+
+
+def test_that_schema_finds_a_fault() -> None:
+    whole = made()
+    whole["channels"]["board.draw"]["adress"] = "/typo"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft7Validator(SCHEMA).validate(whole)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    whole = made()
+    for ref in refs(whole):
+        assert followed(whole, {"$ref": ref}), ref
+
+
+def test_a_channel_is_an_endpoint_with_its_parameters_and_what_its_function_says() -> None:
+    channel = made()["channels"]["board.draw"]
+    assert channel["address"] == "/board/v1/rooms/{room}"
+    assert channel["title"] == "Board/draw"
+    assert channel["description"] == "What one draws, the others see."
+    assert set(channel["parameters"]) == {"room"}
+    assert channel["x-fairlead"] == {
+        "topic": "rooms.{room}",
+        "executes": True,
+        "checked": True,
+        "run": "message",
+        "deliver": "others",
+        "window": 1,
+        "history": {"size": 5, "age": 60.0},
+    }
+
+
+def test_what_a_client_sends_is_received_and_has_the_schema_of_its_model() -> None:
+    whole = made()
+    operation = whole["operations"]["board.draw.receive"]
+    assert operation["action"] == "receive"
+    said = followed(whole, operation["messages"][0])
+    assert said["payload"]["properties"]["type"] == {"const": "message"}
+    drawing = followed(whole, said["payload"]["properties"]["data"])
+    assert drawing["required"] == ["points"]
+    point = followed(whole, drawing["properties"]["points"]["items"])
+    assert point["properties"]["x"]["type"] == "number"
+
+
+def test_a_bare_message_may_be_anything() -> None:
+    said = made()["channels"]["board.steps"]["messages"]["said"]
+    assert said["payload"]["properties"]["data"] == {}
+
+
+def test_the_handshake_has_the_query_and_the_headers_that_are_asked_for() -> None:
+    binding = made()["channels"]["board.draw"]["bindings"]["ws"]
+    assert binding["query"]["properties"]["level"] == {"type": "integer"}
+    assert binding["query"]["properties"]["channel"]["default"] == "-"
+    assert binding["query"]["required"] == ["level"]
+    assert binding["headers"]["properties"] == {"x-lang": {"type": "string"}}
+
+
+def test_an_event_stream_is_told_by_method_and_what_is_posted() -> None:
+    whole = made()
+    operations = whole["operations"]
+    methods = [
+        operations[f"board.ask.stream.{each}"]["bindings"]["http"]["method"]
+        for each in ("get", "post")
+    ]
+    assert methods == ["GET", "POST"]
+    asked = followed(whole, operations["board.ask.ask"]["messages"][0])
+    assert followed(whole, asked["payload"])["title"] == "Drawing"
+    assert "walls.watch.stream.post" not in operations
+    assert whole["channels"]["walls.watch"]["x-fairlead"]["executes"] is False
+
+
+@pytest.mark.parametrize(
+    ("server", "host", "protocols"),
+    [
+        ("http://127.0.0.1:8000", {"host": "127.0.0.1:8000"}, ["ws", "http"]),
+        ("https://a.example/rt", {"host": "a.example", "pathname": "/rt"}, ["wss", "https"]),
+    ],
+)
+def test_the_servers_are_where_the_user_says(server: str, host: Json, protocols: list[str]) -> None:
+    servers = made(server=server)["servers"]
+    assert [servers[each].pop("protocol") for each in ("websocket", "events")] == protocols
+    assert servers == {"websocket": host, "events": host}
+
+
+def test_an_input_that_json_schema_has_no_form_for_is_named() -> None:
+    odd = feature("Odd")
+
+    @odd.websocket("odd", tag="v1")
+    async def said(ctx: WS, message: Message[Opaque]) -> None: ...
+
+    with pytest.raises(BadDeclaration, match="JSON schema"):
+        made(project(odd))
+
+
+def fairlead(*argv: str) -> subprocess.CompletedProcess[str]:
+    told = [sys.executable, "-m", "fairlead", "asyncapi", *argv]
+    return subprocess.run(told, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("target", ["examples/chat", "examples/seed.py", "examples/tokens.py"])
+def test_the_command_prints_the_document_of_a_project_and_nothing_else(target: str) -> None:
+    ran = fairlead(target, "--title", "An example", "--api-version", "3.0")
+    assert ran.returncode == 0, ran.stderr
+    whole = json.loads(ran.stdout)
+    jsonschema.Draft7Validator(SCHEMA).validate(whole)
+    assert whole["info"] == {"title": "An example", "version": "3.0"}
+    assert whole["channels"]
+    assert fairlead(target, "--title", "An example", "--api-version", "3.0").stdout == ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["nowhere.py"], "nowhere.py"),
+        (["examples/chat", "--server", "127.0.0.1:8000"], "expected http://host:port"),
+    ],
+)
+def test_wrong_use_is_said(argv: list[str], said: str) -> None:
+    ran = fairlead(*argv)
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert said in ran.stderr
