@@ -31,9 +31,10 @@ from fairlead.protocol.problems import MAX_MESSAGE, NO_WORKER, Close
 from fairlead.telemetry import parent_of, unsampled
 from fairlead_edge.admission import Check, Verdict
 from fairlead_edge.asgi import AsgiProtocol, supports_denial
-from fairlead_edge.connection import Connection, Protocol, Settled
+from fairlead_edge.connection import CameBack, Connection, Protocol, Settled
 from fairlead_edge.host import Host
 from fairlead_edge.pages import Pages
+from fairlead_edge.replay import resume
 from fairlead_edge.room import V1, Room
 from fairlead_edge.routes import WEBSOCKET, Match, room_of
 from fairlead_edge.scopes import ConnectionScope
@@ -106,7 +107,7 @@ class EdgeApp:
         try:
             protocol = _protocol(scope, receive, send)
             connection = await self._connection(scope, protocol, leaving)
-            await self._accept(connection, protocol, scope, leaving, send)
+            await self._accept(connection, protocol, leaving, send)
             if isinstance(protocol, AsgiProtocol):
                 await protocol.run()
         except Refused as refused:
@@ -139,16 +140,15 @@ class EdgeApp:
             settled.admit(verdict.who, verdict.subject)
         room = await _open(host, match.route, topic, channel)
         v1 = frames.SUBPROTOCOL in scope.get("subprotocols", ())
-        return Connection(host, protocol, id, settled, room, v1)
+        came_back = await _came_back(host, room, dict(query).get("cursor") if v1 else None)
+        return Connection(host, protocol, id, settled, room, v1, came_back)
 
     @staticmethod
     async def _accept(
-        connection: Connection, protocol: Protocol, scope: Scope,
-        leaving: asyncio.Future[Any], send: Send,
-    ) -> None:  # fmt: skip
+        connection: Connection, protocol: Protocol, leaving: asyncio.Future[Any], send: Send
+    ) -> None:
         """Make it a member of its room, have its run opened if it has one, and say 101."""
-        resumes = b"cursor=" in scope["query_string"] and "cursor" in dict(_query(scope))
-        connection.enter(False if resumes else None)
+        connection.enter()
         try:
             if isinstance(connection.scope, ConnectionScope):
                 connection.scope.open()
@@ -180,7 +180,7 @@ class EdgeApp:
                 # It asks to attach. To ignore that would start a run that nobody wanted.
                 raise Refused(404, "no run can be attached to in this version; leave ?run= out")
             resumed = _resumed(match.route, request.headers, query)
-            if resumed is _ENDED:
+            if isinstance(resumed, _Ended):
                 await Response(status_code=204)(scope, receive, send)
                 return
             body = await read_body(request, MAX_MESSAGE)
@@ -196,7 +196,7 @@ class EdgeApp:
 
     async def _serve_stream(
         self, host: Host, settled: Settled, of: tuple[str, str], request: Request, body: bytes,
-        resumed: object | None, send: Send,
+        resumed: str | None, send: Send,
     ) -> None:  # fmt: skip
         """Answer with events, or say why not.
 
@@ -216,13 +216,16 @@ class EdgeApp:
                 )  # fmt: skip
             room = await _open(host, route, *of) if route.topic else None
             stream = Stream(host, route, room)
+            replay = None
+            if room is not None and not route.executes:
+                replay = (await _came_back(host, room, resumed)).replay
             stream.who = settled.who
             parent = parent_of(request.headers.get("traceparent", ""))
             hop = host.receive_span(route, parent, len(body))
             trace = hop.parent if hop is not None else unsampled(parent)
             if resumed is not None:
-                stream.say(named_event("resumed", {"recovered": False}))
-            stream.start(settled.subject, body, settled.context, trace, hop)
+                stream.say(named_event("resumed", {"recovered": replay is not None}))
+            stream.start(settled.subject, body, settled.context, trace, hop, replay)
             try:
                 await _stream(stream, str(trace), leaving, send)
             finally:
@@ -392,14 +395,39 @@ async def _open(host: Host, route: Route, topic: str, channel: str) -> Room:
         raise Refused(503, f"the room cannot be joined: {detail}", RETRY_AFTER) from None
 
 
-_ENDED = object()
+async def _came_back(host: Host, room: Room, at: str | None) -> CameBack:
+    """What a client with this cursor missed in an opened room; None is a client that is new.
+
+    Raises:
+        Refused: 503, the room's stream does not answer; the room is given back.
+    """
+    if at is None:
+        return CameBack(None, None)
+    try:
+        async with asyncio.timeout(host.settings.worker_wait):
+            replay = await resume(host.hub, room, at)
+    except (NotStored, TimeoutError) as error:
+        host.hub.close(room)
+        detail = str(error) or "NATS does not answer"
+        raise Refused(503, f"what was missed cannot be read: {detail}", RETRY_AFTER) from None
+    except BaseException:
+        host.hub.close(room)
+        raise
+    return CameBack(replay is not None, replay)
 
 
-def _resumed(route: Route, headers: Headers, query: list[tuple[str, str]]) -> object | None:
+class _Ended:
+    """What is to be resumed has ended."""
+
+
+_ENDED = _Ended()
+
+
+def _resumed(route: Route, headers: Headers, query: list[tuple[str, str]]) -> str | _Ended | None:
     """What a request to resume means: None if it is none, _ENDED if there is nothing more to come.
 
     A browser sends `Last-Event-ID` by itself, so an end that comes back must not start a
-    new run. Whatever else comes back cannot be resumed yet, and the client is told so.
+    new run.
     """
     last = headers.get("last-event-id") or dict(query).get("cursor")
     if not last:

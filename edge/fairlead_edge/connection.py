@@ -8,10 +8,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -25,6 +26,7 @@ from fairlead_edge.admission import admitted
 from fairlead_edge.asgi import AsgiProtocol
 from fairlead_edge.host import Host
 from fairlead_edge.relay import Flight
+from fairlead_edge.replay import Replay
 from fairlead_edge.room import RAW, V1, Room, websocket_frame
 from fairlead_edge.scopes import ConnectionScope, MessageScope, Scope
 from fairlead_edge.session import Session, Violation
@@ -63,6 +65,18 @@ class Settled:
         self.context = admitted(self.context, subject)
 
 
+class CameBack(NamedTuple):
+    """Whether a client was here before.
+
+    Attributes:
+        recovered: None if it sent no cursor; else whether it gets what it missed.
+        replay: what it missed.
+    """
+
+    recovered: bool | None
+    replay: Replay | None
+
+
 class Connection:
     """One client. Implements `room.Member` and `host.Client`.
 
@@ -72,13 +86,13 @@ class Connection:
     """
 
     __slots__ = (
-        "_farewell", "_leaving", "_outgoing", "_outgoing_bytes", "_protocol", "_room", "_scheduled", "_session",
-        "gone", "host", "id", "scope", "settled",
+        "_came_back", "_drained", "_farewell", "_leaving", "_outgoing", "_outgoing_bytes",
+        "_protocol", "_returning", "_room", "_scheduled", "_session", "gone", "host", "id", "scope", "settled",
     )  # fmt: skip
 
     def __init__(
         self, host: Host, protocol: Protocol, id: str, settled: Settled, room: Room,
-        v1: bool,
+        v1: bool, came_back: CameBack,
     ) -> None:  # fmt: skip
         self.id = id
         self.gone = False
@@ -94,6 +108,9 @@ class Connection:
         self._scheduled = True
         self._leaving = False
         self._farewell: tuple[Close, str] | None = None
+        self._came_back: CameBack | None = came_back
+        self._returning: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
         one_run = settled.route.run == "connection"
         self.scope: Scope = ConnectionScope(self) if one_run else MessageScope(self)
 
@@ -118,21 +135,37 @@ class Connection:
         """Whether messages of this client are not done."""
         return self.scope.busy
 
-    def enter(self, recovered: bool | None) -> None:
+    def enter(self) -> None:
         """Be a member of the room, just before the 101 goes out; what is said waits until then.
 
-        Args:
-            recovered: for the welcome; None unless the client sent a cursor.
+        Who has missed something becomes a member when it has got that.
         """
-        self.host.hub.join(self._room, self)
+        assert self._came_back is not None
+        recovered, replay = self._came_back
+        if replay is None:
+            self.host.hub.join(self._room, self)
         self.host.entered(self)
         if self._session is not None:
-            self._send(frames.welcome(self.id, self._room.cursor, recovered, frames.WINDOW))
+            at = self._room.cursor if replay is None else replay.cursor
+            self._send(frames.welcome(self.id, at, recovered, frames.WINDOW))
 
     def opened(self) -> None:
         """The 101 is out, and the socket handed over: write what waits."""
         self.host.peers.known(self)
         self.flush()
+        came_back, self._came_back = self._came_back, None
+        if came_back is not None and came_back.replay is not None and not self.gone:
+            self._returning = asyncio.ensure_future(came_back.replay.run(self))
+
+    async def drained(self) -> None:
+        """Wait until what was said is with the transport, or the client is gone."""
+        while self._outgoing and not self.gone:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    def _tell_drained(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
 
     # In
 
@@ -270,7 +303,7 @@ class Connection:
                 protocol.write(data)
             return False
         self._write(data, None)
-        return True
+        return protocol.clogged
 
     def flush(self) -> None:
         """Write what waits, as far as the transport takes it. Over budget ends the connection."""
@@ -291,6 +324,7 @@ class Connection:
             protocol.write(batch[0] if len(batch) == 1 else b"".join(batch))
         if not self._outgoing:
             self._outgoing = None
+            self._tell_drained()
             if self._farewell is not None:
                 self.close(*self._farewell)
         elif self._outgoing_bytes > BUDGET:
@@ -333,6 +367,9 @@ class Connection:
             if flight is not None:
                 # Or its run would wait for a reader for ever, instead of being cancelled.
                 self.host.relay.credit(flight, len(data))
+        self._tell_drained()
+        if self._returning is not None:
+            self._returning.cancel()
         self.host.hub.leave(self._room, self)
         self.host.left(self)
         self.scope.closed()

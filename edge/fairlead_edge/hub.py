@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import time
+import random
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from fairlead import roomlog
 from fairlead.bus import Bus, Interest, parse_headers
@@ -22,7 +24,8 @@ from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead.roomlog import StreamState
 from fairlead.telemetry import Hop, Tracing, parent_of
-from fairlead_edge.room import Member, Room
+from fairlead_edge.ring import Budget
+from fairlead_edge.room import Member, Room, RoomMessage
 
 log = logging.getLogger("fairlead.edge")
 
@@ -38,6 +41,15 @@ LAG = 0.1
 LAG_TRIES = 50
 """Times that it is asked before what it does not have counts as gone."""
 
+FRESH = 0.9
+"""The part of a room's age that a position may have when the room no longer shows what was before."""
+
+CHECK_EVERY = 30.0
+"""Seconds between two looks whether rooms that are quiet stand where their streams do."""
+
+CHECK_RATE = 1000
+"""Rooms that are asked about in a second."""
+
 LINGER = 2.0
 """Seconds for which an empty room is listened to: those who reload come back at once."""
 
@@ -48,18 +60,24 @@ class _Open:
 
     Attributes:
         holders: members, and those who are about to be.
-        asked: loop time at which its position was last asked for.
-        heard: sequence of the last message, also before the position was known.
+        asked: loop time at which its position was last asked for; last: of its last message.
+        told: server time, in ms, of the position that its members last were told of.
         heard: sequence of the last message, also before the position was known.
         ready: done when the room may be joined.
+        filling: what reads missed messages, while there is a `held`.
+        backfilling: held while the ring is filled from the stream: once, for all who come back.
     """
 
     room: Room
     interest: Interest
     history: History | None
     ready: asyncio.Task[None] | None = None
+    filling: asyncio.Task[None] | None = None
+    backfilling: asyncio.Lock = field(default_factory=asyncio.Lock)
     holders: int = 0
     asked: float = 0.0
+    last: float = 0.0
+    told: int = 0
     heard: int = 0
     lingering: asyncio.TimerHandle | None = None
     hops: list[Hop] = field(default_factory=list)
@@ -75,6 +93,7 @@ class Hub:
         self._tracing = tracing
         self._loop = asyncio.get_running_loop()
         self._rooms: dict[str, _Open] = {}
+        self._rings = Budget()
         self._dirty: list[_Open] = []
         self._asking: dict[str, _Question] = {}
         self._reading = asyncio.Semaphore(READS)
@@ -95,7 +114,11 @@ class Hub:
         subject = self._bus.subjects.log(topic, channel)
         opened = self._rooms.get(subject)
         if opened is None:
-            opened = self._listen(subject, Room(subject, template, topic, channel), history)
+            opened = self._listen(
+                subject, Room(subject, template, topic, channel, self._rings), history
+            )
+        elif opened.history is not None and history is not None:
+            opened.history = history  # a newer build may keep more, or less
         opened.holders += 1
         if opened.lingering is not None:
             opened.lingering.cancel()
@@ -153,13 +176,17 @@ class Hub:
             return
         state = await self._state(opened.room.template)
         room, last = opened.room, opened.room.position
-        if last is None or last.created != state.created:
+        if last is not None and last.created != state.created:
+            self._lost(opened)  # somebody made the stream anew: what it had is not known
+            last = None
+        if last is None:
             # What was heard while the question was out may be newer than its answer.
-            room.position = Position(state.created, max(state.sequence, opened.heard), state.time)
+            sequence = max(state.sequence, opened.heard)
+            room.stands(Position(state.created, sequence, state.time))
         elif not await self._missed(opened):
             # The room has nothing newer than it had, so its position may be as new as the answer.
             newest = max(state.sequence, last.sequence)
-            room.position = Position(state.created, newest, state.time)
+            room.stands(Position(state.created, newest, state.time))
         opened.asked = self._loop.time()
 
     async def _missed(self, opened: _Open) -> bool:
@@ -206,6 +233,86 @@ class Hub:
         question.task = self._loop.create_task(self._ask(template, question))
         return await question.task
 
+    # Those who come back (replay.py)
+
+    async def level(self, room: Room, sequence: int) -> bool:
+        """Hear whatever the room had when a client saw this sequence, elsewhere.
+
+        Returns:
+            False if the stream has never got there, or is another one than the room's.
+
+        Raises:
+            NotStored: the stream does not answer.
+        """
+        opened = self._rooms[room.subject]
+        state = await self._state(room.template)
+        if room.position is None or state.created != room.position.created:
+            return False
+        if state.sequence < sequence:
+            return False
+        await self._missed(opened)
+        if opened.held is not None and opened.filling is not None:
+            await asyncio.shield(opened.filling)
+        return True
+
+    def backfilling(self, room: Room) -> asyncio.Lock:
+        """Held by the one who reads the room's stream for all who come back at once."""
+        return self._rooms[room.subject].backfilling
+
+    def flush(self, room: Room) -> None:
+        """Write what is pending, now instead of at the end of the turn."""
+        self._flush(self._rooms[room.subject])
+
+    async def page(self, room: Room, after: int) -> list[RoomMessage]:
+        """What the room's stream has after a sequence, as much as one question gives.
+
+        Raises:
+            NotStored: the stream does not answer.
+        """
+        async with self._reading:
+            found = await roomlog.read_page(self._bus, room.template, room.subject, after)
+        return [room.read(headers, data) for headers, data in found]
+
+    async def last(self, room: Room) -> int:
+        """The sequence of the room's last message, from the stream's leader; 0 if it is empty.
+
+        Raises:
+            NotStored: the stream does not answer.
+        """
+        async with self._reading:
+            return await roomlog.last(self._bus, room.template, room.subject)
+
+    # Quiet rooms
+
+    async def watch(self) -> None:
+        """Look after rooms that are quiet, until cancelled.
+
+        A message that NATS dropped on the way to this edge is else noticed with the next one
+        only; and a position that grows old is worth nothing to a client that comes back.
+        """
+        while True:
+            pause = min((_patience(opened) for opened in self._rooms.values()), default=CHECK_EVERY)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            for opened in list(self._rooms.values()):
+                if self._quiet(opened):
+                    await asyncio.gather(asyncio.sleep(1 / CHECK_RATE), self._check(opened))
+
+    def _quiet(self, opened: _Open) -> bool:
+        if opened.room.position is None or opened.held is not None or not self._bus.connected:
+            return False
+        return self._loop.time() - max(opened.asked, opened.last) > _patience(opened)
+
+    async def _check(self, opened: _Open) -> None:
+        try:
+            await self._locate(opened)
+        except (NotStored, TimeoutError) as error:
+            log.warning("the position of a room cannot be checked: %s", error)
+            return
+        now, history = opened.room.position, opened.history
+        if now is not None and history and now.time - opened.told > history.age * 1000 / 4:
+            opened.told = now.time
+            opened.room.tell_position()
+
     # Messages
 
     def _received(self, opened: _Open, subject: str, reply: str, data: bytes, raw: bytes) -> None:
@@ -219,6 +326,7 @@ class Hub:
             self._fill(opened, int(headers["Nats-Last-Sequence"]))
             return
         opened.heard = int(headers.get("Nats-Sequence", 0))
+        opened.last = self._loop.time()
         self._take(opened, headers, data)
 
     def _take(self, opened: _Open, headers: dict[str, str], data: bytes) -> None:
@@ -241,9 +349,13 @@ class Hub:
             self._lost(opened)
 
     def _fill(self, opened: _Open, target: int) -> None:
-        task = self._loop.create_task(self._read_missed(opened, target))
+        opened.filling = self._chore(self._read_missed(opened, target))
+
+    def _chore(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
+        return task
 
     async def _read_missed(self, opened: _Open, target: int) -> None:
         """Read what lies between the room's position and `target`, then let the live ones through.
@@ -259,7 +371,7 @@ class Hub:
                     missed = await roomlog.read(
                         self._bus, room.template, room.subject, room.position.sequence
                     )
-                    whole = await self._nothing_evicted(opened, len(missed))
+                    whole = await self.whole(room, room.position)
             except NotStored as error:
                 log.warning("what was missed cannot be read yet: %s", error)
                 await asyncio.sleep(LAG)
@@ -280,19 +392,23 @@ class Hub:
         if opened.held is not None:
             self._lost(opened)
 
-    async def _nothing_evicted(self, opened: _Open, read: int) -> bool:
-        """Whether what was read is all that there was, by the rule for positions.
+    async def whole(self, room: Room, since: Position) -> bool:
+        """Whether the room's stream still has all that it got after a position.
 
-        The room's first stored message is not after the position, or the room is neither
-        full nor is the position older than what it keeps.
+        By the rule for positions: its first stored message is not after it, or the room is not
+        full and the position is younger than what it keeps. To be asked after reading; the
+        answers are the leader's, as a replica may lag.
+
+        Raises:
+            NotStored: the stream does not answer.
         """
-        room, history = opened.room, opened.history
-        assert room.position is not None and history is not None
-        first = await roomlog.read(self._bus, room.template, room.subject, 0, first=True)
-        if first and int(first[0][0]["Nats-Sequence"]) <= room.position.sequence:
+        history = self._rooms[room.subject].history
+        assert history is not None, "a room without history has no positions"
+        first = await roomlog.first(self._bus, room.template, room.subject)
+        if 0 < first <= since.sequence:
             return True
-        age = time.time() - room.position.time / 1000
-        return read < history.size and age < history.age * 0.9
+        kept = await roomlog.kept(self._bus, room.template, room.subject)
+        return kept.messages < history.size and kept.time - since.time < history.age * 1000 * FRESH
 
     def _lost(self, opened: _Open) -> None:
         """Messages are gone for good: say so; those who come back know where they stand."""
@@ -305,15 +421,13 @@ class Hub:
             for member in list(members):
                 member.close(Close.POSITION_LOST, "messages were lost; reconnect")
         opened.ready = None
-        room.position = None
+        room.stands(None)
 
     def _nats_came(self) -> None:
         """Whatever was stored meanwhile was not heard: look at each room."""
         for opened in self._rooms.values():
             if opened.history is not None and opened.room.position is not None:
-                task = self._loop.create_task(self._look_at(opened))
-                self._chores.add(task)
-                task.add_done_callback(self._chores.discard)
+                self._chore(self._look_at(opened))
 
     async def _look_at(self, opened: _Open) -> None:
         while self._rooms.get(opened.room.subject) is opened and self._bus.connected:
@@ -353,6 +467,11 @@ class Hub:
             hop.set("fairlead.members", members)
             hop.set("fairlead.slow", slow)
             hop.end()
+
+
+def _patience(opened: _Open) -> float:
+    """Seconds for which a room may be quiet before it is asked about."""
+    return min(CHECK_EVERY, opened.history.age / 8) if opened.history is not None else CHECK_EVERY
 
 
 class _Question:

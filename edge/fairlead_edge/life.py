@@ -37,6 +37,7 @@ async def live(
         chores = [
             asyncio.create_task(host.fleet.watch()),
             asyncio.create_task(host.relay.tick()),
+            asyncio.create_task(host.hub.watch()),
         ]
         await stop.wait()
         app.draining = True

@@ -16,6 +16,7 @@ from fairlead.protocol import cursor, frames
 from fairlead.protocol.cursor import Position
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.problems import Close
+from fairlead_edge.ring import Budget, Ring
 
 
 class RoomMessage(NamedTuple):
@@ -26,6 +27,7 @@ class RoomMessage(NamedTuple):
         sender: connection id, or "" for a publisher from outside.
         exclude: connection id that does not get it, or "".
         trace: traceparent of its delivery, or "" if it is not sampled.
+        sequence: its place in the room's stream; 0 in a room without history.
     """
 
     type: DataType
@@ -34,6 +36,7 @@ class RoomMessage(NamedTuple):
     sender: str = ""
     exclude: str = ""
     trace: str = ""
+    sequence: int = 0
 
 
 class Member(Protocol):
@@ -103,6 +106,16 @@ def encode(message: RoomMessage, dialect: str) -> bytes:
     return sse_item(message.type, message.data, text=dialect == SSE_TEXT, id=message.id)
 
 
+def encode_cursor(at: str, dialect: str) -> bytes:
+    """The bytes that tell members of a dialect where the room stands; none for raw ones."""
+    if dialect == RAW:
+        return b""
+    if dialect == V1:
+        return websocket_frame(True, frames.cursor(at))
+    data = orjson.dumps({"cursor": at})
+    return sse_item(DataType.JSON, data, text=False, id=at, event="cursor")
+
+
 def sse_item(
     kind: DataType, data: bytes, *, text: bool, id: str | None = None, event: str = ""
 ) -> bytes:
@@ -141,18 +154,24 @@ class Room:
         subject: its NATS subject; the owner of its cursors.
         topic, channel: what `subject` was made of; `template` is what the topic is a name of.
         position: up to where its log was seen; None without history, or before that is known.
+        ring: its newest messages, for those who come back.
         members: by dialect.
         pending: messages of this turn of the loop, not yet written.
     """
 
-    __slots__ = ("channel", "members", "pending", "position", "subject", "template", "topic")
+    __slots__ = (
+        "channel", "members", "pending", "position", "ring", "subject", "template", "topic",
+    )  # fmt: skip
 
-    def __init__(self, subject: str, template: str, topic: str, channel: str) -> None:
+    def __init__(
+        self, subject: str, template: str, topic: str, channel: str, budget: Budget
+    ) -> None:
         self.subject = subject
         self.template = template
         self.topic = topic
         self.channel = channel
         self.position: Position | None = None
+        self.ring: Ring[RoomMessage] = Ring(budget)
         self.members: dict[str, dict[Member, None]] = {}
         self.pending: list[RoomMessage] = []
 
@@ -176,29 +195,60 @@ class Room:
         if not of_its_kind:
             self.members.pop(member.dialect, None)
 
+    def stands(self, position: Position | None) -> None:
+        """Everything up to this position was received; None: nobody knows.
+
+        In another stream than before, or one where messages were missed, the ring begins anew.
+        """
+        known = self.position
+        if position is None or known is None or position.created != known.created:
+            self.ring.clear(position.sequence if position is not None else 0)
+        self.position = position
+
+    def read(self, headers: Mapping[str, str], data: bytes) -> RoomMessage:
+        """A message as it was read from the room's stream."""
+        return self._message(headers, data, self._place(headers), "")
+
     def received(self, headers: Mapping[str, str], data: bytes, trace: str = "") -> None:
         """Take a message of the room; it goes out with the next `flush`.
 
         A message with `Nats-Sequence` came through the room's stream and moves the position.
         """
-        id = None
-        if self.position is not None and "Nats-Sequence" in headers:
-            sequence = int(headers["Nats-Sequence"])
-            time = milliseconds(headers["Nats-Time-Stamp"])
-            here = Position(self.position.created, sequence, time)
-            id = cursor.encode(here, self.subject)
-            if sequence > self.position.sequence:
-                self.position = here
-        self.pending.append(
-            RoomMessage(
-                data_type(headers.get("Fl-Type", ""), data),
-                data,
-                id,
-                headers.get("Fl-From", ""),
-                headers.get("Fl-Exclude", ""),
-                trace,
-            )
+        here = self._place(headers)
+        message = self._message(headers, data, here, trace)
+        if here is not None and self.position and here.sequence > self.position.sequence:
+            self.position = here
+            # Who comes back later gets a copy of its own, not this delivery.
+            self.ring.append(message._replace(trace="") if trace else message)
+        self.pending.append(message)
+
+    def _place(self, headers: Mapping[str, str]) -> Position | None:
+        if self.position is None or "Nats-Sequence" not in headers:
+            return None
+        time = milliseconds(headers["Nats-Time-Stamp"])
+        return Position(self.position.created, int(headers["Nats-Sequence"]), time)
+
+    def _message(
+        self, headers: Mapping[str, str], data: bytes, place: Position | None, trace: str
+    ) -> RoomMessage:
+        return RoomMessage(
+            data_type(headers.get("Fl-Type", ""), data),
+            data,
+            None if place is None else cursor.encode(place, self.subject),
+            headers.get("Fl-From", ""),
+            headers.get("Fl-Exclude", ""),
+            trace,
+            0 if place is None else place.sequence,
         )
+
+    def tell_position(self) -> None:
+        """Let the members know where the room stands, so that they can come back to it."""
+        at = self.cursor
+        if at is not None:
+            for dialect, members in list(self.members.items()):
+                if encoded := encode_cursor(at, dialect):
+                    for member in list(members):
+                        member.room_bytes(encoded)
 
     def flush(self) -> tuple[int, int]:
         """Write this turn's messages: encoded once per dialect, one write per member.

@@ -24,6 +24,7 @@ from fairlead.telemetry import Hop
 from fairlead_edge.admission import admitted
 from fairlead_edge.host import Host
 from fairlead_edge.relay import Flight, Owner
+from fairlead_edge.replay import Replay
 from fairlead_edge.room import SSE_JSON, SSE_TEXT, Room, sse_item
 
 PING_EVERY = 15.0
@@ -81,6 +82,8 @@ class Stream(Owner):
         self._outgoing: deque[tuple[bytes, Flight | None]] = deque()
         self._room_waiting = 0
         self._news = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._returning: asyncio.Task[None] | None = None
         self._ended = False
         self._gone = False
         self._text = route.format == "text"
@@ -97,12 +100,23 @@ class Stream(Owner):
     def busy(self) -> bool:
         return False  # a drain does not wait for streams: it ends them
 
+    @property
+    def gone(self) -> bool:
+        return self._gone or self._ended
+
     def start(
-        self, subject: str, body: bytes, context: bytes, trace: Traceparent, hop: Hop | None
-    ) -> None:
-        """Be a member of the room, and ask for a run if the workflow has a function."""
+        self, subject: str, body: bytes, context: bytes, trace: Traceparent, hop: Hop | None,
+        replay: Replay | None = None,
+    ) -> None:  # fmt: skip
+        """Be a member of the room, and ask for a run if the workflow has a function.
+
+        Args:
+            replay: what the client missed; it is a member when it has that.
+        """
         self._host.entered(self)
-        if self._room is not None:
+        if replay is not None:
+            self._returning = asyncio.ensure_future(replay.run(self))
+        elif self._room is not None:
             self._host.hub.join(self._room, self)
         if not self.route.executes:
             self._host.peers.known(self)
@@ -191,6 +205,12 @@ class Stream(Owner):
         self._ended = True
         self._news.set()
 
+    async def drained(self) -> None:
+        """Wait until what was said is written, or the client is gone."""
+        while self._outgoing and not self.gone:
+            self._drained.clear()
+            await self._drained.wait()
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body: all that came in one turn of the loop at once, a comment after 15 s of silence.
 
@@ -209,6 +229,7 @@ class Stream(Owner):
             if items:
                 self._room_waiting = 0
                 yield b"".join(data for data, _ in items)
+                self._drained.set()
                 for data, flight in items:
                     if flight is not None and flight is self._flight:
                         self._host.relay.credit(flight, len(data))
@@ -234,6 +255,9 @@ class Stream(Owner):
     def closed(self) -> None:
         """The response is over, whoever ended it. Call exactly once, after `start`."""
         self._gone = True
+        self._drained.set()
+        if self._returning is not None:
+            self._returning.cancel()
         if self._room is not None:
             self._host.hub.leave(self._room, self)
         if self._flight is not None:

@@ -615,12 +615,16 @@ class Bus:
 
     async def manifests(self) -> dict[str, tuple[int, bytes]]:
         """All builds that were ever written: digest → (generation, manifest)."""
-        bucket = await self._bucket()
-        try:
-            digests = await bucket.keys()
-        except nats.js.errors.NoKeysError:
-            return {}
-        return {digest: await self.get_manifest(digest) for digest in digests}
+        await self._bucket()
+        # Not by the client's `keys`, which makes a consumer for each edge that starts: the leader
+        # of the bucket's stream knows them.
+        name, prefix = f"KV_{self.subjects.manifests}", f"$KV.{self.subjects.manifests}."
+        asked = orjson.dumps({"subjects_filter": prefix + ">"})
+        info = orjson.loads(
+            await self.request(f"$JS.API.STREAM.INFO.{name}", asked, within=ACK_WITHIN)
+        )
+        keys = [key.removeprefix(prefix) for key in info["state"].get("subjects") or {}]
+        return {digest: await self.get_manifest(digest) for digest in keys}
 
 
 def _time_out(future: asyncio.Future[Any]) -> None:

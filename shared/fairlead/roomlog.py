@@ -12,7 +12,10 @@ from fairlead.bus import ACK_WITHIN, Bus, NoResponders, parse_headers
 from fairlead.errors import NotStored
 
 READ_BATCH = 256
-"""Messages that one question to a stream reads."""
+"""Messages that one question to a stream reads, at most."""
+
+READ_BYTES = 256 * 1024
+"""Bytes that it reads; a message that is larger comes alone."""
 
 RoomRead = list[tuple[dict[str, str], bytes]]
 """Stored messages in order: (NATS headers, data)."""
@@ -51,8 +54,21 @@ async def last(bus: Bus, topic: str, subject: str) -> int:
     Raises:
         NotStored: no answer.
     """
+    return await _sequence(bus, topic, {"last_by_subj": subject})
+
+
+async def first(bus: Bus, topic: str, subject: str) -> int:
+    """The sequence of the oldest message that a room still has; 0 for an empty room.
+
+    Raises:
+        NotStored: no answer.
+    """
+    return await _sequence(bus, topic, {"seq": 1, "next_by_subj": subject})
+
+
+async def _sequence(bus: Bus, topic: str, which: dict[str, str | int]) -> int:
     name = bus.subjects.stream(topic)
-    asked = orjson.dumps({"last_by_subj": subject})
+    asked = orjson.dumps(which)
     try:
         answer = await bus.request(f"$JS.API.STREAM.MSG.GET.{name}", asked, within=ACK_WITHIN)
         found = orjson.loads(answer)
@@ -63,27 +79,51 @@ async def last(bus: Bus, topic: str, subject: str) -> int:
         raise NotStored(f"stream {name} does not answer") from error
 
 
-async def read(bus: Bus, topic: str, subject: str, after: int, first: bool = False) -> RoomRead:
+class Kept(NamedTuple):
+    """What a room has: so many messages, at the server's time in ms."""
+
+    messages: int
+    time: int
+
+
+async def kept(bus: Bus, topic: str, subject: str) -> Kept:
+    """Ask the stream's leader how many messages a room has.
+
+    Raises:
+        NotStored: no answer.
+    """
+    name = bus.subjects.stream(topic)
+    asked = orjson.dumps({"subjects_filter": subject})
+    try:
+        answer = await bus.request(f"$JS.API.STREAM.INFO.{name}", asked, within=ACK_WITHIN)
+        info = orjson.loads(answer)
+        messages = (info["state"].get("subjects") or {}).get(subject, 0)
+        return Kept(messages, nanoseconds(info["ts"]) // 1_000_000)
+    except (TimeoutError, NoResponders, KeyError, orjson.JSONDecodeError) as error:
+        raise NotStored(f"stream {name} does not answer") from error
+
+
+async def read(bus: Bus, topic: str, subject: str, after: int) -> RoomRead:
     """A room's stored messages with a sequence above `after`, in order: (headers, data).
 
     A batched direct get: any replica may answer, so the last ones may be missing.
-
-    Args:
-        first: read no more than one.
 
     Raises:
         NotStored: no answer.
     """
     found: RoomRead = []
-    while True:
-        batch = await _read_batch(bus, topic, subject, after, 1 if first else READ_BATCH)
-        found += batch
-        if first or len(batch) < READ_BATCH:
-            return found
-        after = int(batch[-1][0]["Nats-Sequence"])
+    while page := await read_page(bus, topic, subject, after):
+        found += page
+        after = int(page[-1][0]["Nats-Sequence"])
+    return found
 
 
-async def _read_batch(bus: Bus, topic: str, subject: str, after: int, size: int) -> RoomRead:
+async def read_page(bus: Bus, topic: str, subject: str, after: int) -> RoomRead:
+    """The next of those: at most READ_BATCH messages, and about READ_BYTES; [] at the end.
+
+    Raises:
+        NotStored: no answer.
+    """
     loop = asyncio.get_running_loop()
     found: RoomRead = []
     done: asyncio.Future[None] = loop.create_future()
@@ -98,7 +138,8 @@ async def _read_batch(bus: Bus, topic: str, subject: str, after: int, size: int)
     inbox = bus.new_inbox
     interest = bus.subscribe(inbox, take)
     timer = loop.call_later(ACK_WITHIN, _end, done)
-    asked = orjson.dumps({"seq": after + 1, "next_by_subj": subject, "batch": size})
+    which = {"seq": after + 1, "next_by_subj": subject}
+    asked = orjson.dumps({**which, "batch": READ_BATCH, "max_bytes": READ_BYTES})
     stream = bus.subjects.stream(topic)
     try:
         bus.publish(f"$JS.API.DIRECT.GET.{stream}", asked, inbox)

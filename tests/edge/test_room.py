@@ -14,6 +14,7 @@ from fairlead.protocol.cursor import Position
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.problems import Close
 from fairlead_edge import room as room_module
+from fairlead_edge.ring import Budget
 from fairlead_edge.room import (
     DIALECTS,
     RAW,
@@ -51,8 +52,8 @@ class Ear:
 
 
 def new_room(*members: Ear, position: Position | None = None) -> Room:
-    room = Room(SUBJECT, "chat", "chat", "blue")
-    room.position = position
+    room = Room(SUBJECT, "chat", "chat", "blue", Budget())
+    room.stands(position)
     for member in members:
         room.join(member)
     return room

@@ -58,6 +58,8 @@ async def deserted(
         hasty, patient = await asyncio.gather(
             app.edge("--worker-wait", "1s"), app.edge("--worker-wait", "60s")
         )
+        for edge in (hasty, patient):
+            await edge.serves("/support/realtime/echo")
         yield hasty, patient
 
 

@@ -208,6 +208,10 @@ def end(run: str) -> bytes:
     return orjson.dumps({"type": "end", "run": run})
 
 
+def cursor(at: str) -> bytes:
+    return orjson.dumps({"type": "cursor", "cursor": at})
+
+
 def reconnect(within: int) -> bytes:
     """Args: within: milliseconds."""
     return orjson.dumps({"type": "reconnect", "within": within})

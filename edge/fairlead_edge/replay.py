@@ -1,0 +1,164 @@
+"""A client that comes back to a room: from its cursor to the present, then a member like the others.
+
+::
+
+    cursor ──▶ is all that it missed still there? ──▶ welcome, recovered
+    pages from the room's stream, then its ring ──as the client reads──▶ join
+
+Until it has caught up, a client is no member: what is said meanwhile waits in the ring or in the
+stream, and not in this edge's memory, however slowly the client reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from fairlead.errors import Malformed, NotStored
+from fairlead.protocol import cursor
+from fairlead.protocol.cursor import Position
+from fairlead.protocol.problems import Close
+from fairlead_edge.hub import LAG, LAG_TRIES, Hub
+from fairlead_edge.room import Member, Room, RoomMessage, encode
+
+log = logging.getLogger("fairlead.edge")
+
+PAGE = 64 * 1024
+"""Bytes that are written before the client is waited for."""
+
+
+class Returning(Member, Protocol):
+    """A member that can be waited for."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether its connection has ended."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait until what it was sent is on its way, or it is gone."""
+        ...
+
+
+class Replay:
+    """What one client missed, and its way back. Made by `resume`.
+
+    Attributes:
+        cursor: where the client was; its welcome says so, since nothing later has been sent yet.
+    """
+
+    def __init__(
+        self, hub: Hub, room: Room, cursor: str, after: Position, read: list[RoomMessage]
+    ) -> None:
+        self.cursor = cursor
+        self._hub = hub
+        self._room = room
+        self._after = after
+        self._read = read
+
+    async def run(self, member: Returning) -> None:
+        """Send what was missed, in order and once, and make it a member."""
+        try:
+            while not member.gone and self._room.position is not None:
+                if self._room.ring.covers(self._after.sequence):
+                    self._hub.flush(self._room)
+                    missed = self._room.ring.since(self._after.sequence)
+                    page = _page(missed)
+                    self._send(page, member)
+                    if len(page) == len(missed):
+                        self._hub.join(self._room, member)
+                        return
+                else:
+                    read = self._read or await _read(self._hub, self._room, self._after)
+                    if read is None:
+                        break
+                    self._read = []
+                    self._send(read, member)
+                await member.drained()
+        except NotStored as error:
+            log.warning("what a client missed cannot be read: %s", error)
+        if not member.gone:
+            member.close(Close.POSITION_LOST, "messages were lost; reconnect")
+
+    def _send(self, messages: list[RoomMessage], member: Returning) -> None:
+        if messages:
+            member.room_bytes(b"".join(encode(message, member.dialect) for message in messages))
+            newest = messages[-1]
+            at = cursor.decode(newest.id or "", self._room.subject)
+            assert isinstance(at, Position)
+            self._after = at
+
+
+async def resume(hub: Hub, room: Room, text: str) -> Replay | None:
+    """Find what a client with this cursor missed; None if that cannot be told, or not in full.
+
+    Raises:
+        NotStored: the room's stream does not answer; nobody knows yet.
+    """
+    if room.position is None:  # no history
+        return None
+    try:
+        after = cursor.decode(text, room.subject)
+    except Malformed:
+        return None
+    if not isinstance(after, Position) or after.created != room.position.created:
+        return None
+    if after.sequence > room.position.sequence and not await hub.level(room, after.sequence):
+        return None
+    read: list[RoomMessage] = []
+    if not room.ring.covers(after.sequence):
+        async with hub.backfilling(room):
+            # Whoever came first may have read it for all.
+            if not room.ring.covers(after.sequence):
+                page = await _read(hub, room, after)
+                if page is None:
+                    return None
+                read = page
+    return Replay(hub, room, text, after, read)
+
+
+async def _read(hub: Hub, room: Room, after: Position) -> list[RoomMessage] | None:
+    """Read a page of what the stream has after a position, into the ring if that is all of it.
+
+    Returns:
+        The page, [] if there is nothing; None if something was there and is gone.
+
+    Raises:
+        NotStored: the stream does not answer.
+    """
+    floor = room.ring.floor
+    last = await hub.last(room)
+    page = await _page_of_stream(hub, room, after.sequence, last)
+    if not await hub.whole(room, after):
+        return None
+    end = page[-1].sequence if page else after.sequence
+    # The ring gave nothing away meanwhile that the page does not have.
+    if end >= last and (room.ring.floor == floor or room.ring.floor <= end):
+        room.ring.backfill(page, after.sequence)
+    return page
+
+
+async def _page_of_stream(hub: Hub, room: Room, after: int, last: int) -> list[RoomMessage]:
+    """A page; any replica may answer, so one that is empty while there is more is asked for again.
+
+    Raises:
+        NotStored: no replica has what the leader has.
+    """
+    for _ in range(LAG_TRIES):
+        if last <= after:
+            return []
+        if page := await hub.page(room, after):
+            return page
+        await asyncio.sleep(LAG)
+    raise NotStored(f"message {last} of the room is on no replica")
+
+
+def _page(messages: list[RoomMessage]) -> list[RoomMessage]:
+    """The first of them, up to a page; at least one."""
+    size = 0
+    for number, message in enumerate(messages):
+        size += len(message.data)
+        if number and size > PAGE:
+            return messages[:number]
+    return messages

@@ -1,0 +1,328 @@
+"""Coming back to a room with a cursor: every message that was missed, in order and once, or a no."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import nats as nats_client
+import pytest
+import pytest_asyncio
+from nats.aio.client import Client as NatsClient
+from websockets.exceptions import ConnectionClosed
+
+from fairlead.protocol import cursor as cursors
+from fairlead.protocol.cursor import Position
+from fairlead.protocol.subjects import Subjects
+from fairlead.testing.program import DEADLINE
+from support.system import V1, Edge, NatsServer, System, Worker, system, until
+
+SMALL, BRIEF, LARGE = "small", "brief", "large"
+
+
+class Fleet:
+    """Two edges and a worker; what is published goes straight to the rooms' streams."""
+
+    def __init__(self, app: System, edges: list[Edge], worker: Worker) -> None:
+        self.app = app
+        self.edges = edges
+        self.worker = worker
+        self.nats = NatsClient()
+
+    @property
+    def subjects(self) -> Subjects:
+        return Subjects(self.app.app)
+
+    async def publish(self, topic: str, channel: str, *words: str) -> None:
+        """Returns when all of them are stored."""
+        js = self.nats.jetstream()
+        for word in words:
+            await js.publish(self.subjects.log(topic, channel), word.encode())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def processes(nats: NatsServer, tmp_path_factory: object) -> AsyncIterator[Fleet]:
+    folder: Path = tmp_path_factory.mktemp("resume")  # type: ignore[attr-defined]  # pytest's own
+    async with system(nats, folder) as app:
+        one, two, worker = await asyncio.gather(app.edge(), app.edge(), app.worker("logs.py"))
+        for edge in (one, two):
+            await edge.serves(path(LARGE, "x"))
+        yield Fleet(app, [one, two], worker)
+
+
+@pytest_asyncio.fixture
+async def fleet(processes: Fleet) -> AsyncIterator[Fleet]:
+    processes.nats = await nats_client.connect(processes.app.nats.url)
+    yield processes
+    await processes.nats.close()
+
+
+@pytest.fixture
+def channel() -> str:
+    """A room that nobody was in before."""
+    return secrets.token_hex(4)
+
+
+def path(topic: str, channel: str, cursor: str | None = None) -> str:
+    """Of the websocket that is a member of a room."""
+    return f"/logs/v1/{topic}?channel={channel}" + (f"&cursor={cursor}" if cursor else "")
+
+
+async def heard(client: V1, count: int) -> list[str]:
+    return [await client.hears() for _ in range(count)]
+
+
+async def left(edge: Edge, topic: str, channel: str, *words: str, fleet: Fleet) -> str:
+    """The cursor of a client that heard these words and was cut off."""
+    async with edge.v1(path(topic, channel)) as client:
+        await fleet.publish(topic, channel, *words)
+        assert await heard(client, len(words)) == list(words)
+        await client.cut()
+    assert client.cursor is not None
+    return client.cursor
+
+
+@pytest.mark.parametrize("back_on", [0, 1], ids=["same edge", "other edge"])
+async def test_what_was_missed_comes_once_and_in_order_before_anything_new(
+    fleet: Fleet, channel: str, back_on: int
+) -> None:
+    one, back = fleet.edges[0], fleet.edges[back_on]
+    cursor = await left(one, LARGE, channel, "heard", fleet=fleet)
+    missed = [f"missed {n}" for n in range(30)]
+    await fleet.publish(LARGE, channel, *missed)
+    async with back.v1(path(LARGE, channel, cursor)) as client:
+        assert client.welcome["recovered"] is True
+        assert client.welcome["cursor"] == cursor, "nothing after it was sent yet"
+        await fleet.publish(LARGE, channel, "new")
+        assert await heard(client, 31) == [*missed, "new"]
+
+
+async def test_a_quick_return_costs_the_stream_nothing(fleet: Fleet, channel: str) -> None:
+    """The ring has it: the same frames, with the same cursors as the members got."""
+    one = fleet.edges[0]
+    async with one.v1(path(LARGE, channel)) as member:
+        cursor = await left(one, LARGE, channel, "heard", fleet=fleet)
+        await fleet.publish(LARGE, channel, "missed")
+        live = [await member.until("message") for _ in range(2)]
+        async with one.v1(path(LARGE, channel, cursor)) as client:
+            assert await client.next() == live[1]
+
+
+async def test_each_message_is_a_place_to_come_back_to(fleet: Fleet, channel: str) -> None:
+    one, two = fleet.edges
+    words = [str(n) for n in range(8)]
+    async with one.v1(path(LARGE, channel)) as client:
+        start = client.welcome["cursor"]
+        await fleet.publish(LARGE, channel, *words)
+        places = [start, *[(await client.until("message"))["id"] for _ in words]]
+    for number, place in enumerate(places):
+        async with two.v1(path(LARGE, channel, place)) as back:
+            assert back.welcome["recovered"] is True
+            await fleet.publish(LARGE, channel, f"after {number}")
+            expected = [*words[number:], *[f"after {n}" for n in range(number + 1)]]
+            assert await heard(back, len(expected)) == expected
+
+
+async def test_a_client_that_comes_back_again_and_again_misses_nothing(
+    fleet: Fleet, channel: str
+) -> None:
+    """Cut while messages come, on either edge, twenty times."""
+    words = [str(n) for n in range(400)]
+    talking = asyncio.create_task(_talk(fleet, channel, words))
+    found: list[str] = []
+    cursor: str | None = None
+    turn = 0
+    async with fleet.edges[0].v1(path(LARGE, channel)) as first:
+        cursor = first.welcome["cursor"]
+    talking.get_name()
+    while len(found) < len(words):
+        turn += 1
+        async with fleet.edges[turn % 2].v1(path(LARGE, channel, cursor)) as client:
+            assert client.welcome["recovered"] is True
+            found += await heard(client, min(20, len(words) - len(found)))
+            cursor = client.cursor
+            await client.cut()
+    await talking
+    assert found == words
+    assert turn >= 20
+
+
+async def _talk(fleet: Fleet, channel: str, words: list[str]) -> None:
+    await fleet.publish(LARGE, channel, *words)
+
+
+async def test_more_than_one_page_is_read_as_the_client_takes_it(
+    fleet: Fleet, channel: str
+) -> None:
+    one, two = fleet.edges
+    cursor = await left(one, LARGE, channel, "heard", fleet=fleet)
+    missed = [f"{n} " + "x" * 3000 for n in range(700)]
+    await fleet.publish(LARGE, channel, *missed)
+    async with two.v1(path(LARGE, channel, cursor)) as client:
+        assert client.welcome["recovered"] is True
+        assert await heard(client, 350) == missed[:350]
+        await fleet.publish(LARGE, channel, "new")
+        assert await heard(client, 351) == [*missed[350:], "new"]
+
+
+async def test_fifty_that_come_back_to_one_room_at_once_all_get_everything(
+    fleet: Fleet, channel: str
+) -> None:
+    one, two = fleet.edges
+    cursor = await left(one, LARGE, channel, "heard", fleet=fleet)
+    missed = [str(n) for n in range(50)]
+    await fleet.publish(LARGE, channel, *missed)
+
+    async def back() -> None:
+        async with two.v1(path(LARGE, channel, cursor)) as client:
+            assert client.welcome["recovered"] is True
+            assert await heard(client, 50) == missed
+
+    await asyncio.gather(*(back() for _ in range(50)))
+
+
+# When it is a no: nothing is replayed, and the client is told
+
+
+async def test_a_room_that_has_dropped_what_was_missed_says_so(fleet: Fleet, channel: str) -> None:
+    """Five messages are kept; six were missed."""
+    cursor = await left(fleet.edges[0], SMALL, channel, "heard", fleet=fleet)
+    await fleet.publish(SMALL, channel, *"abcdef")
+    async with fleet.edges[1].v1(path(SMALL, channel, cursor)) as client:
+        assert client.welcome["recovered"] is False
+        assert client.welcome["cursor"] not in (None, cursor)
+        await fleet.publish(SMALL, channel, "new")
+        assert await client.hears() == "new", "never a part of what was missed"
+
+
+async def test_a_room_that_still_has_the_last_one_heard_has_all_that_followed(
+    fleet: Fleet, channel: str
+) -> None:
+    cursor = await left(fleet.edges[0], SMALL, channel, "heard", fleet=fleet)
+    await fleet.publish(SMALL, channel, *"abcd")
+    async with fleet.edges[1].v1(path(SMALL, channel, cursor)) as client:
+        assert client.welcome["recovered"] is True
+        assert await heard(client, 4) == list("abcd")
+
+
+async def test_a_cursor_that_is_older_than_what_the_room_keeps_is_refused(
+    fleet: Fleet, channel: str
+) -> None:
+    """Two seconds are kept. The room is empty: it shows nothing of what may have been there."""
+    cursor = await left(fleet.edges[0], BRIEF, channel, "heard", fleet=fleet)
+    js = fleet.nats.jetstream()
+    stream = fleet.subjects.stream(BRIEF)
+    await fleet.publish(BRIEF, channel, "missed")
+
+    async def empty() -> bool:
+        info = await js.stream_info(stream, subjects_filter=fleet.subjects.log(BRIEF, channel))
+        return not info.state.subjects
+
+    await until(empty, "the room has aged out")
+    async with fleet.edges[1].v1(path(BRIEF, channel, cursor)) as client:
+        assert client.welcome["recovered"] is False
+
+
+async def test_a_quiet_room_is_no_gap(fleet: Fleet, channel: str) -> None:
+    """A client that stays is told where the room stands, so it can come back though all is old."""
+    async with fleet.edges[0].v1(path(BRIEF, channel)) as client:
+        first = client.welcome["cursor"]
+        frame = await client.until("cursor")
+        while _time(frame["cursor"]) < _time(first) + 3000:
+            frame = await client.until("cursor")
+    async with fleet.edges[1].v1(path(BRIEF, channel, frame["cursor"])) as client:
+        assert client.welcome["recovered"] is True
+
+
+def _time(text: str) -> int:
+    """Of a cursor, in ms: only this test may look inside."""
+    import base64
+
+    return int.from_bytes(base64.urlsafe_b64decode(text + "==")[-8:])
+
+
+@pytest.mark.parametrize("kind", ["rubbish", "another room", "another stream", "the future"])
+async def test_a_cursor_that_is_none_of_this_room_is_refused(
+    fleet: Fleet, channel: str, kind: str
+) -> None:
+    edge = fleet.edges[0]
+    mine = fleet.subjects.log(LARGE, channel)
+    made = {
+        "rubbish": "rubbish",
+        "another room": await left(edge, LARGE, channel + "x", "hi", fleet=fleet),
+        "another stream": cursors.encode(Position(1, 1, 1), mine),
+        "the future": "",
+    }
+    async with edge.v1(path(LARGE, channel)) as client:
+        here = cursors.decode(client.welcome["cursor"], mine)
+        assert isinstance(here, Position)
+        ahead = Position(here.created, here.sequence + 10**6, here.time)
+        made["the future"] = cursors.encode(ahead, mine)
+    async with edge.v1(path(LARGE, channel, made[kind])) as client:
+        assert client.welcome["recovered"] is False
+
+
+async def test_without_history_there_is_nothing_to_come_back_to(fleet: Fleet, channel: str) -> None:
+    async with fleet.edges[0].v1(path("volatile", channel, "whatever")) as client:
+        assert (client.welcome["recovered"], client.welcome["cursor"]) == (False, None)
+
+
+async def test_a_stream_made_anew_is_another_log(fleet: Fleet, channel: str) -> None:
+    """Its members are told that they have lost their place; old cursors mean nothing in it."""
+    js = fleet.nats.jetstream()
+    name = fleet.subjects.stream("doomed")
+    config = (await js.stream_info(name)).config
+    async with fleet.edges[0].v1(path("doomed", channel)) as client:
+        old = client.welcome["cursor"]
+        await js.delete_stream(name)
+        await js.add_stream(config)
+        with pytest.raises(ConnectionClosed) as closed:
+            async with asyncio.timeout(DEADLINE):
+                while True:
+                    await client.next()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4003
+    async with fleet.edges[0].v1(path("doomed", channel, old)) as client:
+        assert client.welcome["recovered"] is False
+
+
+# Server-sent events
+
+
+def sse(channel: str) -> str:
+    return f"/logs/v1/watch?channel={channel}"
+
+
+async def next_of(stream: Any, *names: str) -> dict[str, str]:
+    """The next event of one of these types; others, and pings, are passed over."""
+    while True:
+        event: dict[str, str] = await stream.next()
+        if event.get("event", "message") in names and "data" in event:
+            return event
+
+
+@pytest.mark.parametrize("how", ["Last-Event-ID", "?cursor="])
+async def test_an_event_stream_resumes_on_any_edge(fleet: Fleet, channel: str, how: str) -> None:
+    one, two = fleet.edges
+    async with one.events(sse(channel)) as stream:
+        await fleet.publish(LARGE, channel, "heard")
+        last = (await next_of(stream, "message"))["id"]
+    await fleet.publish(LARGE, channel, "missed", "more")
+    query = f"&cursor={last}" if how == "?cursor=" else ""
+    headers = {"Last-Event-ID": last} if how == "Last-Event-ID" else {}
+    async with two.events(sse(channel) + query, headers=headers) as stream:
+        assert await stream.next() == {"event": "resumed", "data": '{"recovered":true}'}
+        await fleet.publish(LARGE, channel, "new")
+        words = [json.loads((await next_of(stream, "message"))["data"]) for _ in range(3)]
+    assert words == ["missed", "more", "new"]
+
+
+async def test_an_event_stream_that_cannot_resume_says_so(fleet: Fleet, channel: str) -> None:
+    async with fleet.edges[0].events(sse(channel), headers={"Last-Event-ID": "x"}) as stream:
+        assert await stream.next() == {"event": "resumed", "data": '{"recovered":false}'}
+        await fleet.publish(LARGE, channel, "new")
+        assert json.loads((await next_of(stream, "message"))["data"]) == "new"
