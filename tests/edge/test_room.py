@@ -405,6 +405,51 @@ def test_without_a_stream_or_a_position_a_message_has_no_cursor(
     assert room.position == position
 
 
+@pytest.mark.parametrize(
+    ("dialect", "written"),
+    [
+        (RAW, []),
+        (V1, [b'\x81"{"type":"cursor","cursor":"@"}']),
+        (SSE_JSON, [b'event: cursor\nid: @\ndata: {"cursor":"@"}\n\n']),
+        (SSE_TEXT, [b'event: cursor\nid: @\ndata: {"cursor":"@"}\n\n']),
+    ],
+)
+def test_members_are_told_where_a_quiet_room_stands(dialect: str, written: list[bytes]) -> None:
+    ear = Ear("a", dialect)
+    room = new_room(ear, position=Position(1, 7, 9))
+    room.tell_position()
+    at = (room.cursor or "").encode()
+    # The frame's second byte is its length.
+    shown = [each.replace(at, b"@") for each in ear.writes]
+    assert [each[2:] if dialect == V1 else each for each in shown] == [
+        each[2:] if dialect == V1 else each for each in written
+    ]
+
+
+def test_a_message_of_the_stream_is_kept_for_those_who_come_back() -> None:
+    room = new_room(position=Position(1, 7, 9))
+    room.received(stored(9), b"x", trace=TRACE)
+    [kept] = room.ring.since(7)
+    assert (kept.sequence, kept.data, kept.trace) == (9, b"x", "")
+    assert room.pending == [kept._replace(trace=TRACE)]
+
+
+def test_what_was_heard_before_is_kept_once() -> None:
+    room = new_room(position=Position(1, 7, 9))
+    for sequence in (9, 9, 8):
+        room.received(stored(sequence), b"x")
+    assert [kept.sequence for kept in room.ring.since(7)] == [9]
+
+
+@pytest.mark.parametrize("then", [None, Position(2, 3, 9)], ids=["nowhere", "in another stream"])
+def test_a_room_that_loses_its_place_forgets_what_it_kept(then: Position | None) -> None:
+    room = new_room(position=Position(1, 7, 9))
+    room.received(stored(9), b"x")
+    room.stands(then)
+    assert room.ring.since(0) == []
+    assert room.ring.floor == (then.sequence if then else 0)
+
+
 def test_a_room_without_a_position_has_no_cursor() -> None:
     assert new_room().cursor is None
 

@@ -328,7 +328,7 @@ async def test_a_malformed_last_event_id_begins_with_resumed_false(edge: Edge, l
         assert (await stream.next())["event"] == "end"
 
 
-async def test_a_cursor_of_a_room_cannot_be_resumed_yet_and_says_so(edge: Edge) -> None:
+async def test_a_stream_that_runs_a_function_starts_it_anew_and_resumes_nothing(edge: Edge) -> None:
     async with edge.v1("/support/realtime/rooms/resumed") as member:
         cursor = member.welcome["cursor"]
     path = f"/support/stream/rooms/resumed?cursor={cursor}"

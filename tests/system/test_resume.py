@@ -132,13 +132,11 @@ async def test_a_client_that_comes_back_again_and_again_misses_nothing(
 ) -> None:
     """Cut while messages come, on either edge, twenty times."""
     words = [str(n) for n in range(400)]
-    talking = asyncio.create_task(_talk(fleet, channel, words))
-    found: list[str] = []
-    cursor: str | None = None
-    turn = 0
     async with fleet.edges[0].v1(path(LARGE, channel)) as first:
         cursor = first.welcome["cursor"]
-    talking.get_name()
+    talking = asyncio.create_task(fleet.publish(LARGE, channel, *words))
+    found: list[str] = []
+    turn = 0
     while len(found) < len(words):
         turn += 1
         async with fleet.edges[turn % 2].v1(path(LARGE, channel, cursor)) as client:
@@ -149,10 +147,6 @@ async def test_a_client_that_comes_back_again_and_again_misses_nothing(
     await talking
     assert found == words
     assert turn >= 20
-
-
-async def _talk(fleet: Fleet, channel: str, words: list[str]) -> None:
-    await fleet.publish(LARGE, channel, *words)
 
 
 async def test_more_than_one_page_is_read_as_the_client_takes_it(

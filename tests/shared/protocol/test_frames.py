@@ -83,6 +83,7 @@ def test_a_frame_may_be_as_long_as_a_message_of_1_mib_can_make_it() -> None:
             frames.end("e1-7-1"),
             b'{"type":"end","run":"e1-7-1"}',
         ),
+        (frames.cursor("AXB6"), b'{"type":"cursor","cursor":"AXB6"}'),
         (frames.reconnect(1500), b'{"type":"reconnect","within":1500}'),
     ],
 )
