@@ -1,9 +1,9 @@
-# Eight words: dev, test, check, fix, docs, bench, pictures, clean. Each makes the environment it needs.
+# Nine words: dev, test, soak, check, fix, docs, bench, pictures, clean. Each makes the environment it needs.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: dev test check fix docs bench pictures clean
+.PHONY: dev test soak check fix docs bench pictures clean
 .DEFAULT_GOAL := test
 
 # Made again when the dependencies change.
@@ -24,6 +24,9 @@ dev: $(VENV)/installed  ## the whole system on this machine, with the chat examp
 
 test: $(VENV)/installed $(VENV)/chromium  ## all tests
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/installed  ## the long forms of the proofs, with their figures
+	$(BIN)/python -m pytest -m soak -s
 
 check: $(VENV)/installed $(VENV)/chromium  ## formatter, linters, types, import contracts, tests with coverage
 	$(BIN)/ruff format --check .
