@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import random
@@ -151,7 +150,7 @@ class Wanderer:
     async def _listen(self, client: V1, started: float) -> None:
         stays = self._dice.expovariate(1 / self._every)
         caught_up = 0.0
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(None if self._done.is_set() else stays):
                 while not self.complete:
                     frame: dict[str, Any] = json.loads(await client.socket.recv())
@@ -160,8 +159,11 @@ class Wanderer:
                         self.account.got.append(frame["data"])
                         if float(frame["data"].split()[0]) < started:
                             caught_up = time.time() - started
-        if caught_up:
-            self.account.returns.append(caught_up)
+        except TimeoutError:
+            pass
+        finally:
+            if caught_up:
+                self.account.returns.append(caught_up)
         if not self.complete:
             await client.cut()
 
