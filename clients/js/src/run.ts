@@ -1,0 +1,269 @@
+import { Emitter } from "./emitter.ts";
+import { FairleadError, refused } from "./errors.ts";
+import { fromBase64 } from "./frames.ts";
+import { Backoff, isFinal } from "./retry.ts";
+import { EventParser, type ServerEvent } from "./sse.ts";
+
+export interface RunOptions {
+  /** GET, or POST where there is a body. */
+  method?: string;
+  /** Plain objects and arrays are sent as JSON, anything else as fetch does. */
+  body?: unknown;
+  headers?: HeadersInit;
+  /** Goes away from the stream; what becomes of the run is the workflow's `on_disconnect`. */
+  signal?: AbortSignal;
+  /** Begin after this one: the `id` of an earlier event. */
+  cursor?: string | null;
+  /** As the trigger says it; "text" leaves the data as it is. */
+  format?: "json" | "text";
+  /** Asked before each request; it travels as `Authorization: Bearer`. */
+  token?: () => string | Promise<string>;
+  /** Milliseconds of the first pause before a reconnect, at most (500), and of any (30,000). */
+  retry?: { first?: number; longest?: number };
+  fetch?: typeof fetch;
+}
+
+/** One item of a stream. */
+export interface Item<T = unknown> {
+  data: T;
+  /** "message", or the name that the workflow gave it. */
+  event: string;
+  /** Its cursor, where the stream can be resumed. */
+  id: string | null;
+  /** 1; more after a restart, when what the earlier attempts said is to be discarded. */
+  attempt: number;
+}
+
+export interface RunEvents {
+  status: { status: "open" | "reconnecting" | "closed"; pause?: number };
+  /** Items may be missing before `cursor`. */
+  gap: { cursor: string | null; reason: "reconnect" | "history" };
+  /** Discard what came before. */
+  restart: { run: string; attempt: number };
+}
+
+/**
+ * A stream of server-sent events: read it with `for await`, once.
+ *
+ * It is asked for at once and read as fast as the loop goes, so that a slow reader slows the workflow
+ * down. It ends with the run, throws a FairleadError where that failed, and goes on by itself after a
+ * cut where the server keeps its output.
+ */
+export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterable<Item<T>> {
+  /** The run's id and the key that lets others attach to it and cancel it, as soon as they are known. */
+  id: string | null = null;
+  key: string | null = null;
+  /** A whole traceparent. */
+  trace: string | null = null;
+  cursor: string | null;
+  attempt = 1;
+
+  #url: URL;
+  #options: RunOptions;
+  #persistent: boolean;
+  #first: Promise<Response>;
+  #stop = new AbortController();
+  #cancelled = false;
+  /** Whether the server said that this run's output is kept. */
+  #kept = false;
+  #backoff: Backoff;
+  #parser = new EventParser();
+  #items: AsyncGenerator<Item<T>, undefined> | undefined;
+
+  /** @internal */
+  constructor(url: string | URL, options: RunOptions, persistent: boolean) {
+    super();
+    this.#url = new URL(url, globalThis.location?.href);
+    this.#options = options;
+    this.#persistent = persistent;
+    this.cursor = options.cursor ?? null;
+    this.#backoff = new Backoff(options.retry?.first, options.retry?.longest);
+    const { signal } = options;
+    const abort = (): void => this.#stop.abort(signal?.reason);
+    signal?.addEventListener("abort", abort, { signal: this.#stop.signal });
+    if (signal?.aborted) abort();
+    this.#first = this.#ask();
+    this.#first.catch(() => {}); // the loop throws it
+  }
+
+  /**
+   * Stop the run on the server, wherever it is; the loop then ends.
+   *
+   * @throws FairleadError where the server refuses
+   */
+  async cancel(): Promise<void> {
+    this.#cancelled = true;
+    this.#stop.abort();
+    if (!this.id) return;
+    const answer = await this.#fetch("DELETE", this.#attached());
+    // 404, 410: it is gone. 405: it lives no longer than its stream.
+    if (!answer.ok && ![404, 405, 410].includes(answer.status)) throw await refused(answer);
+    await answer.body?.cancel();
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<Item<T>, undefined> {
+    this.#items ??= this.#read();
+    return this.#items;
+  }
+
+  async *#read(): AsyncGenerator<Item<T>, undefined> {
+    try {
+      let answer = await this.#answer(this.#first);
+      while (answer.status !== 204) {
+        this.emit("status", { status: "open" });
+        if (yield* this.#body(answer)) return;
+        answer = await this.#answer();
+        // Without a cursor nobody is asked whether anything was missed.
+        if (!this.#kept && this.cursor === null) this.#missed("reconnect");
+      }
+    } catch (error) {
+      if (!this.#cancelled) throw error;
+    } finally {
+      this.#stop.abort();
+      this.emit("status", { status: "closed" });
+    }
+  }
+
+  /** @returns whether this was the end; else the stream broke */
+  async *#body(answer: Response): AsyncGenerator<Item<T>, boolean> {
+    const reader = (answer.body as ReadableStream<Uint8Array>).getReader();
+    const decoder = new TextDecoder();
+    this.#parser = new EventParser();
+    for (;;) {
+      const piece = await reader.read().catch(() => ({ done: true, value: undefined }));
+      this.#stop.signal.throwIfAborted();
+      if (piece.done) break;
+      for (const event of this.#parser.feed(decoder.decode(piece.value, { stream: true }))) {
+        if (event.id !== undefined) this.cursor = event.id;
+        this.#backoff.settled();
+        if (event.event === "end") return true;
+        const item = this.#received(event);
+        if (item) yield item;
+      }
+    }
+    if (!this.#kept && !this.#persistent && this.cursor === null) {
+      throw new FairleadError({ detail: "the stream broke before its end, and the server does not keep it" });
+    }
+    this.#backoff.within = this.#parser.retry;
+    return false;
+  }
+
+  #received({ event, data, id }: ServerEvent): Item<T> | undefined {
+    const said = (): never => JSON.parse(data) as never;
+    switch (event) {
+      case "error":
+        throw new FairleadError(said());
+      case "run": {
+        const { run, key }: { run: string; key: string } = said();
+        this.id = run;
+        this.key = key;
+        this.#kept = true;
+        return;
+      }
+      case "restart": {
+        const { run, attempt }: { run: string; attempt: number } = said();
+        this.attempt = attempt;
+        this.emit("restart", { run, attempt });
+        return;
+      }
+      case "resumed":
+        if (!(said() as { recovered: boolean }).recovered) this.#missed("reconnect");
+        return;
+      case "cursor":
+      case "gap":
+        this.cursor = (said() as { cursor: string }).cursor;
+        if (event === "gap") this.#missed("history");
+        return;
+    }
+    const bytes = event === "base64";
+    const value = bytes ? fromBase64(data) : this.#options.format === "text" ? data : said();
+    return { data: value as T, event: bytes ? "message" : event, id: id ?? null, attempt: this.attempt };
+  }
+
+  #missed(reason: RunEvents["gap"]["reason"]): void {
+    this.emit("gap", { cursor: this.cursor, reason });
+  }
+
+  /** The next answer that can be read, however many requests that takes. */
+  async #answer(asked?: Promise<Response>): Promise<Response> {
+    let request = asked;
+    for (;;) {
+      if (!request) await this.#pause();
+      try {
+        return await (request ?? this.#ask());
+      } catch (error) {
+        this.#stop.signal.throwIfAborted();
+        // What was never begun is begun again for a room only: a run might then be there twice.
+        if (asked && request && !this.#persistent) throw error;
+        if (error instanceof FairleadError) {
+          if (isFinal(error.status)) throw error;
+          this.#backoff.after = error.retryAfter;
+        }
+        request = undefined;
+      }
+    }
+  }
+
+  async #pause(): Promise<void> {
+    const pause = this.#backoff.next();
+    this.emit("status", { status: "reconnecting", pause });
+    const { signal } = this.#stop;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, pause);
+      signal.addEventListener("abort", () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+    signal.throwIfAborted();
+  }
+
+  async #ask(): Promise<Response> {
+    const again = this.#kept ? this.#attached() : new URL(this.#url);
+    if (this.cursor) again.searchParams.set("cursor", this.cursor);
+    const { body, method = body === undefined ? "GET" : "POST" } = this.#options;
+    const answer = await (this.#kept
+      ? this.#fetch("GET", again, { signal: this.#stop.signal })
+      : this.#fetch(method, again, { signal: this.#stop.signal, ...json(body) }));
+    this.id ??= answer.headers.get("fairlead-run");
+    this.key ??= answer.headers.get("fairlead-run-token");
+    this.trace ??= answer.headers.get("fairlead-trace");
+    const stream = answer.headers.get("content-type")?.startsWith("text/event-stream");
+    if (answer.status === 204 || (answer.ok && stream)) return answer;
+    throw answer.ok ? new FairleadError({ detail: "the answer is no event stream" }) : await refused(answer);
+  }
+
+  /** Where this run is, once it has begun. */
+  #attached(): URL {
+    const url = new URL(this.#url);
+    url.searchParams.set("run", this.id as string);
+    if (this.key) url.searchParams.set("key", this.key);
+    return url;
+  }
+
+  async #fetch(method: string, url: URL, more: RequestInit & { type?: string } = {}): Promise<Response> {
+    const { type, ...init } = more;
+    const headers = new Headers(this.#options.headers);
+    if (type && !headers.has("content-type")) headers.set("content-type", type);
+    if (method !== "DELETE") headers.set("accept", "text/event-stream");
+    if (this.#options.token) headers.set("authorization", `Bearer ${await this.#options.token()}`);
+    return (this.#options.fetch ?? fetch)(url, { method, headers, cache: "no-store", ...init });
+  }
+}
+
+/** A body as fetch takes it. */
+function json(body: unknown): { body?: BodyInit; type?: string } {
+  if (body === undefined) return {};
+  const plain = Array.isArray(body) || (typeof body === "object" && Object.getPrototypeOf(body) === Object.prototype);
+  return plain ? { body: JSON.stringify(body), type: "application/json" } : { body: body as BodyInit };
+}
+
+/** Start a run, or attach to one with `?run=` in the URL, and read what it yields. */
+export function run<T = unknown>(url: string | URL, options: RunOptions = {}): Run<T> {
+  return new Run<T>(url, options, false);
+}
+
+/** Read a room over server-sent events: as `run`, but it is asked again until it is there, and after each cut. */
+export function subscribe<T = unknown>(url: string | URL, options: RunOptions = {}): Run<T> {
+  return new Run<T>(url, options, true);
+}
