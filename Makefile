@@ -19,16 +19,21 @@ $(VENV)/chromium: tests/support/install-chromium.sh $(VENV)/installed
 	tests/support/install-chromium.sh
 	@touch $@
 
+# The compiler and the bundler of the JavaScript client.
+$(VENV)/npm: clients/js/package-lock.json tests/support/node.py $(VENV)/installed
+	$(BIN)/python tests/support/node.py ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 dev: $(VENV)/installed  ## the whole system on this machine, with the chat example and its page
 	$(BIN)/fairlead dev examples/chat
 
-test: $(VENV)/installed $(VENV)/chromium  ## all tests
+test: $(VENV)/installed $(VENV)/chromium $(VENV)/npm  ## all tests
 	$(BIN)/python -m pytest
 
 soak: $(VENV)/installed  ## the long forms of the proofs, with their figures
 	$(BIN)/python -m pytest -m soak -s
 
-check: $(VENV)/installed $(VENV)/chromium  ## formatter, linters, types, import contracts, tests with coverage
+check: $(VENV)/installed $(VENV)/chromium $(VENV)/npm  ## formatter, linters, types, import contracts, tests with coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -51,4 +56,4 @@ pictures: $(VENV)/installed $(VENV)/chromium  ## those of the README, docs/pictu
 	$(BIN)/python docs/pictures/take.py
 
 clean:
-	rm -rf $(VENV) build .fairlead .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf clients/js/node_modules clients/js/dist $(VENV) build .fairlead .pytest_cache .mypy_cache .ruff_cache .hypothesis
