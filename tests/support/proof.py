@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import nats
+import nats.js.errors
 from nats.aio.client import Client as NatsClient
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
@@ -206,8 +208,8 @@ class Crowd:
 
     async def talk(self, seconds: float, rate: float) -> None:
         """Store so many messages per second in each room, straight in its stream."""
-        client: NatsClient = await nats.connect(self.app.nats.url)
-        js, subjects = client.jetstream(), Subjects(self.app.app)
+        client: NatsClient = await nats.connect(self.app.nats.url.split(","))
+        subjects = Subjects(self.app.app)
 
         async def say(channel: str) -> None:
             until = time.time() + seconds
@@ -217,10 +219,20 @@ class Crowd:
                 if time.time() >= until:
                     return
                 word = f"{time.time():.6f} {number}"
-                await js.publish(subjects.log(self.topic, channel), word.encode())
+                await store(client, subjects.log(self.topic, channel), word)
                 for wanderer in self.members[channel]:
                     wanderer.account.sent.append(word)
                 await asyncio.sleep(1 / rate)
 
         await asyncio.gather(*(say(channel) for channel in self.members))
         await client.close()
+
+
+async def store(client: NatsClient, subject: str, word: str) -> None:
+    """Have a stream store a message, once, whatever happens to its servers meanwhile."""
+    headers = {"Nats-Msg-Id": f"{subject} {word}"}
+    while True:
+        with contextlib.suppress(nats.errors.Error, nats.js.errors.Error):
+            await client.jetstream(timeout=1).publish(subject, word.encode(), headers=headers)
+            return
+        await asyncio.sleep(0.05)
