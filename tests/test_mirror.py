@@ -22,6 +22,7 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/roomlog.py": "reads the streams of a real NATS: tests/system/test_rooms.py",
     "edge/relay.py": "the shell of protocol/delivery.py: tests/system/test_failures.py",
     "edge/hub.py": "the shell of room.py: tests/system/test_rooms.py",
+    "edge/gathering.py": "tests/system/test_resume.py: several rooms on one stream",
     "edge/replay.py": "the shell of ring.py: tests/system/test_resume.py",
     "edge/fleet.py": "the shell of routes.py: tests/system/test_builds.py",
     "edge/host.py": "what those share: tests/system, all of it",

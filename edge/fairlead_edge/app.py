@@ -25,6 +25,7 @@ from starlette.websockets import WebSocket
 from fairlead.admin import problem_response, read_body
 from fairlead.errors import BadName, Malformed, NotStored
 from fairlead.protocol import cursor, frames
+from fairlead.protocol.cursor import Position
 from fairlead.protocol.envelope import Context, encode_context, grouped
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import MAX_MESSAGE, NO_WORKER, Close
@@ -32,9 +33,10 @@ from fairlead.telemetry import parent_of, unsampled
 from fairlead_edge.admission import Check, Verdict
 from fairlead_edge.asgi import AsgiProtocol, supports_denial
 from fairlead_edge.connection import CameBack, Connection, Protocol, Settled
+from fairlead_edge.gathering import LIMIT, positions_of
 from fairlead_edge.host import Host
 from fairlead_edge.pages import Pages
-from fairlead_edge.replay import resume
+from fairlead_edge.replay import Replay, position_of, resume
 from fairlead_edge.room import V1, Room
 from fairlead_edge.routes import WEBSOCKET, Match, room_of
 from fairlead_edge.scopes import ConnectionScope
@@ -140,7 +142,11 @@ class EdgeApp:
             settled.admit(verdict.who, verdict.subject)
         room = await _open(host, match.route, topic, channel)
         v1 = frames.SUBPROTOCOL in scope.get("subprotocols", ())
-        came_back = await _came_back(host, room, dict(query).get("cursor") if v1 else None)
+        at = dict(query).get("cursor") if v1 else None
+        came_back = CameBack()
+        if at is not None:
+            [replay] = await _replays(host, [room], [position_of(at, room)])
+            came_back = CameBack(replay is not None, replay, at)
         return Connection(host, protocol, id, settled, room, v1, came_back)
 
     @staticmethod
@@ -175,7 +181,7 @@ class EdgeApp:
                 return
             match = _find(host, scope, request.method)
             query = _query(scope)
-            topic, channel = _room(match, query)
+            rooms = _rooms(match, query)
             if match.route.transport == "sse" and "run" in dict(query):
                 # It asks to attach. To ignore that would start a run that nobody wanted.
                 raise Refused(404, "no run can be attached to in this version; leave ?run= out")
@@ -187,15 +193,15 @@ class EdgeApp:
             if body is None:
                 raise Refused(413, f"a body has at most {MAX_MESSAGE} bytes")
             context = encode_context(_context(scope, query, match))
-            settled = Settled(match.route, _inbound(host, match.route, topic, channel), context)
-            await self._serve_stream(host, settled, (topic, channel), request, body, resumed, send)
+            settled = Settled(match.route, _inbound(host, match.route, *rooms[0]), context)
+            await self._serve_stream(host, settled, rooms, request, body, resumed, send)
         except Refused as refused:
             await refused.response(scope, receive, send)
         except (ClientDisconnect, Left):
             return
 
     async def _serve_stream(
-        self, host: Host, settled: Settled, of: tuple[str, str], request: Request, body: bytes,
+        self, host: Host, settled: Settled, of: list[tuple[str, str]], request: Request, body: bytes,
         resumed: str | None, send: Send,
     ) -> None:  # fmt: skip
         """Answer with events, or say why not.
@@ -214,18 +220,20 @@ class EdgeApp:
                     426, "this endpoint is a WebSocket; it would have been accepted",
                     {"Upgrade": "websocket"},
                 )  # fmt: skip
-            room = await _open(host, route, *of) if route.topic else None
-            stream = Stream(host, route, room)
-            replay = None
-            if room is not None and not route.executes:
-                replay = (await _came_back(host, room, resumed)).replay
+            rooms = await _open_all(host, route, of) if route.topic else []
+            stream = Stream(host, route, rooms)
+            replays: list[Replay | None] = []
+            if resumed is not None and rooms and not route.executes:
+                single = len(rooms) == 1
+                at = [position_of(resumed, rooms[0])] if single else positions_of(resumed, rooms)
+                replays = await _replays(host, rooms, at)
             stream.who = settled.who
             parent = parent_of(request.headers.get("traceparent", ""))
             hop = host.receive_span(route, parent, len(body))
             trace = hop.parent if hop is not None else unsampled(parent)
             if resumed is not None:
-                stream.say(named_event("resumed", {"recovered": replay is not None}))
-            stream.start(settled.subject, body, settled.context, trace, hop, replay)
+                stream.say(named_event("resumed", {"recovered": any(replays)}))
+            stream.start(settled.subject, body, settled.context, trace, hop, replays)
             try:
                 await _stream(stream, str(trace), leaving, send)
             finally:
@@ -370,6 +378,17 @@ def _room(match: Match, query: list[tuple[str, str]]) -> tuple[str, str]:
         raise Refused(400, str(error)) from None
 
 
+def _rooms(match: Match, query: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of an event stream: several, where it does nothing but show them."""
+    shows = match.route.transport == "sse" and match.route.topic and not match.route.executes
+    channels = list(dict.fromkeys(value for name, value in query if name == "channel"))
+    if not shows or len(channels) < 2:
+        return [_room(match, query)]
+    if len(channels) > LIMIT:
+        raise Refused(400, f"{len(channels)} channels are named; a stream shows at most {LIMIT}")
+    return [_room(match, [("channel", channel)]) for channel in channels]
+
+
 def _context(scope: Scope, query: list[tuple[str, str]], match: Match) -> Context:
     headers = {
         name.lower(): value
@@ -395,25 +414,38 @@ async def _open(host: Host, route: Route, topic: str, channel: str) -> Room:
         raise Refused(503, f"the room cannot be joined: {detail}", RETRY_AFTER) from None
 
 
-async def _came_back(host: Host, room: Room, at: str | None) -> CameBack:
-    """What a client with this cursor missed in an opened room; None is a client that is new.
+async def _open_all(host: Host, route: Route, of: list[tuple[str, str]]) -> list[Room]:
+    """Listen to the rooms; raises as `_open`, with none of them open."""
+    rooms: list[Room] = []
+    try:
+        for topic, channel in of:
+            rooms.append(await _open(host, route, topic, channel))
+    except BaseException:
+        for room in rooms:
+            host.hub.close(room)
+        raise
+    return rooms
+
+
+async def _replays(host: Host, rooms: list[Room], at: list[Position | None]) -> list[Replay | None]:
+    """What a client that was there missed in each of the opened rooms; all of it, or none.
 
     Raises:
-        Refused: 503, the room's stream does not answer; the room is given back.
+        Refused: 503, the rooms' stream does not answer; the rooms are given back.
     """
-    if at is None:
-        return CameBack(None, None)
     try:
         async with asyncio.timeout(host.settings.worker_wait):
-            replay = await resume(host.hub, room, at)
-    except (NotStored, TimeoutError) as error:
-        host.hub.close(room)
+            found = [
+                await resume(host.hub, room, where) for room, where in zip(rooms, at, strict=True)
+            ]
+            return found if all(found) else [None] * len(rooms)
+    except BaseException as error:
+        for room in rooms:
+            host.hub.close(room)
+        if not isinstance(error, NotStored | TimeoutError):
+            raise
         detail = str(error) or "NATS does not answer"
         raise Refused(503, f"what was missed cannot be read: {detail}", RETRY_AFTER) from None
-    except BaseException:
-        host.hub.close(room)
-        raise
-    return CameBack(replay is not None, replay)
 
 
 class _Ended:

@@ -70,11 +70,12 @@ class CameBack(NamedTuple):
 
     Attributes:
         recovered: None if it sent no cursor; else whether it gets what it missed.
-        replay: what it missed.
+        replay: what it missed; cursor: where it was.
     """
 
-    recovered: bool | None
-    replay: Replay | None
+    recovered: bool | None = None
+    replay: Replay | None = None
+    cursor: str | None = None
 
 
 class Connection:
@@ -141,12 +142,12 @@ class Connection:
         Who has missed something becomes a member when it has got that.
         """
         assert self._came_back is not None
-        recovered, replay = self._came_back
+        recovered, replay, cursor = self._came_back
         if replay is None:
             self.host.hub.join(self._room, self)
         self.host.entered(self)
         if self._session is not None:
-            at = self._room.cursor if replay is None else replay.cursor
+            at = self._room.cursor if replay is None else cursor
             self._send(frames.welcome(self.id, at, recovered, frames.WINDOW))
 
     def opened(self) -> None:

@@ -20,7 +20,7 @@ from fairlead.protocol import cursor
 from fairlead.protocol.cursor import Position
 from fairlead.protocol.problems import Close
 from fairlead_edge.hub import LAG, LAG_TRIES, Hub
-from fairlead_edge.room import Member, Room, RoomMessage, encode
+from fairlead_edge.room import Member, Room, RoomMessage, deliver
 
 log = logging.getLogger("fairlead.edge")
 
@@ -42,16 +42,9 @@ class Returning(Member, Protocol):
 
 
 class Replay:
-    """What one client missed, and its way back. Made by `resume`.
+    """What one client missed, and its way back. Made by `resume`."""
 
-    Attributes:
-        cursor: where the client was; its welcome says so, since nothing later has been sent yet.
-    """
-
-    def __init__(
-        self, hub: Hub, room: Room, cursor: str, after: Position, read: list[RoomMessage]
-    ) -> None:
-        self.cursor = cursor
+    def __init__(self, hub: Hub, room: Room, after: Position, read: list[RoomMessage]) -> None:
         self._hub = hub
         self._room = room
         self._after = after
@@ -83,26 +76,34 @@ class Replay:
 
     def _send(self, messages: list[RoomMessage], member: Returning) -> None:
         if messages:
-            member.room_bytes(b"".join(encode(message, member.dialect) for message in messages))
+            deliver(member, messages)
             newest = messages[-1]
             at = cursor.decode(newest.id or "", self._room.subject)
             assert isinstance(at, Position)
             self._after = at
 
+    @property
+    def after(self) -> Position:
+        """Where the client is: nothing later has been sent yet."""
+        return self._after
 
-async def resume(hub: Hub, room: Room, text: str) -> Replay | None:
-    """Find what a client with this cursor missed; None if that cannot be told, or not in full.
+
+def position_of(text: str, room: Room) -> Position | None:
+    """The place in a room that a client's cursor means; None where it means none."""
+    try:
+        found = cursor.decode(text, room.subject)
+    except Malformed:
+        return None
+    return found if isinstance(found, Position) else None
+
+
+async def resume(hub: Hub, room: Room, after: Position | None) -> Replay | None:
+    """Find what a client that was there missed; None if that cannot be told, or not in full.
 
     Raises:
         NotStored: the room's stream does not answer; nobody knows yet.
     """
-    if room.position is None:  # no history
-        return None
-    try:
-        after = cursor.decode(text, room.subject)
-    except Malformed:
-        return None
-    if not isinstance(after, Position) or after.created != room.position.created:
+    if after is None or room.position is None or after.created != room.position.created:
         return None
     if after.sequence > room.position.sequence and not await hub.level(room, after.sequence):
         return None
@@ -115,7 +116,7 @@ async def resume(hub: Hub, room: Room, text: str) -> Replay | None:
                 if page is None:
                     return None
                 read = page
-    return Replay(hub, room, text, after, read)
+    return Replay(hub, room, after, read)
 
 
 async def _read(hub: Hub, room: Room, after: Position) -> list[RoomMessage] | None:

@@ -5,9 +5,9 @@ Pure: members are anything with the methods below, and bytes go out through them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import orjson
 from websockets.frames import Frame, Opcode
@@ -57,7 +57,20 @@ class Member(Protocol):
         """End its connection."""
 
 
+class Gatherer(Member, Protocol):
+    """A member that is in several rooms: it gets whole messages, and gives them ids of its own."""
+
+    def room_messages(self, messages: Sequence[RoomMessage]) -> bool:
+        """Take some messages. Returns whether it is slow."""
+        ...
+
+    def room_position(self, position: Position) -> None:
+        """Take notice of where the room stands."""
+
+
 RAW, V1, SSE_JSON, SSE_TEXT = "raw", "v1", "sse json", "sse text"
+GATHERED = "gathered"
+"""Not encoded for all alike: members of this dialect are `Gatherer`s."""
 DIALECTS = (RAW, V1, SSE_JSON, SSE_TEXT)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -104,6 +117,13 @@ def encode(message: RoomMessage, dialect: str) -> bytes:
         )
         return websocket_frame(True, body)
     return sse_item(message.type, message.data, text=dialect == SSE_TEXT, id=message.id)
+
+
+def deliver(member: Member, messages: Sequence[RoomMessage]) -> bool:
+    """Give some messages to one member. Returns whether it is slow."""
+    if member.dialect == GATHERED:
+        return cast(Gatherer, member).room_messages(messages)
+    return member.room_bytes(b"".join(encode(message, member.dialect) for message in messages))
 
 
 def encode_cursor(at: str, dialect: str) -> bytes:
@@ -243,12 +263,15 @@ class Room:
 
     def tell_position(self) -> None:
         """Let the members know where the room stands, so that they can come back to it."""
-        at = self.cursor
-        if at is not None:
-            for dialect, members in list(self.members.items()):
-                if encoded := encode_cursor(at, dialect):
-                    for member in list(members):
-                        member.room_bytes(encoded)
+        if self.position is None or self.cursor is None:
+            return
+        for dialect, members in list(self.members.items()):
+            if dialect == GATHERED:
+                for member in list(members):
+                    cast(Gatherer, member).room_position(self.position)
+            elif encoded := encode_cursor(self.cursor, dialect):
+                for member in list(members):
+                    member.room_bytes(encoded)
 
     def flush(self) -> tuple[int, int]:
         """Write this turn's messages: encoded once per dialect, one write per member.
@@ -262,6 +285,12 @@ class Room:
         excluded = {message.exclude for message in messages if message.exclude}
         written = slow = 0
         for dialect, members in list(self.members.items()):
+            if dialect == GATHERED:
+                for member in list(members):
+                    due = [message for message in messages if message.exclude != member.id]
+                    written += bool(due)
+                    slow += bool(due) and deliver(member, due)
+                continue
             encoded = [encode(message, dialect) for message in messages]
             joined = b"".join(encoded)
             for member in list(members):

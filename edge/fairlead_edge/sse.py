@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import orjson
@@ -22,10 +22,11 @@ from fairlead.protocol.problems import Close
 from fairlead.protocol.traceparent import Traceparent
 from fairlead.telemetry import Hop
 from fairlead_edge.admission import admitted
+from fairlead_edge.gathering import Gathering
 from fairlead_edge.host import Host
 from fairlead_edge.relay import Flight, Owner
-from fairlead_edge.replay import Replay
-from fairlead_edge.room import SSE_JSON, SSE_TEXT, Room, sse_item
+from fairlead_edge.replay import Replay, Returning
+from fairlead_edge.room import SSE_JSON, SSE_TEXT, Room, RoomMessage, encode_cursor, sse_item
 
 PING_EVERY = 15.0
 """Seconds of silence after which a comment is sent."""
@@ -67,7 +68,7 @@ class Stream(Owner):
         who: its subject's id, or "".
     """
 
-    def __init__(self, host: Host, route: Route, room: Room | None) -> None:
+    def __init__(self, host: Host, route: Route, rooms: Sequence[Room] = ()) -> None:
         self.id = host.new_id()
         self.route = route
         self.head: asyncio.Future[dict[str, Any] | None] = (
@@ -77,13 +78,16 @@ class Stream(Owner):
         self.run = ""
         self.who = ""
         self._host = host
-        self._room = room
+        self._rooms = rooms
+        # One room speaks to the stream itself, in bytes that all its members share.
+        self._gathering = Gathering(self, rooms) if len(rooms) > 1 else None
         self._flight: Flight | None = None
         self._outgoing: deque[tuple[bytes, Flight | None]] = deque()
         self._room_waiting = 0
         self._news = asyncio.Event()
         self._drained = asyncio.Event()
-        self._returning: asyncio.Task[None] | None = None
+        self._returning: list[asyncio.Task[None]] = []
+        self._members: list[tuple[Room, Returning]] = []
         self._ended = False
         self._gone = False
         self._text = route.format == "text"
@@ -94,7 +98,7 @@ class Stream(Owner):
 
     @property
     def topic(self) -> str:
-        return self._room.topic if self._room is not None else ""
+        return self._rooms[0].topic if self._rooms else ""
 
     @property
     def busy(self) -> bool:
@@ -106,18 +110,15 @@ class Stream(Owner):
 
     def start(
         self, subject: str, body: bytes, context: bytes, trace: Traceparent, hop: Hop | None,
-        replay: Replay | None = None,
+        replays: Sequence[Replay | None] = (),
     ) -> None:  # fmt: skip
-        """Be a member of the room, and ask for a run if the workflow has a function.
+        """Be a member of the rooms, and ask for a run if the workflow has a function.
 
         Args:
-            replay: what the client missed; it is a member when it has that.
+            replays: what the client missed in each room; it is a member when it has that.
         """
         self._host.entered(self)
-        if replay is not None:
-            self._returning = asyncio.ensure_future(replay.run(self))
-        elif self._room is not None:
-            self._host.hub.join(self._room, self)
+        self._enter(replays or [None] * len(self._rooms))
         if not self.route.executes:
             self._host.peers.known(self)
             self.head.set_result(None)
@@ -126,6 +127,32 @@ class Stream(Owner):
         self._flight = Flight(self, self.route, 1, subject, work, hop=hop)
         self.run = self._flight.run_id
         self._host.relay.submit(self._flight)
+
+    def _enter(self, replays: Sequence[Replay | None]) -> None:
+        members: Sequence[Returning] = [self]
+        if self._gathering is not None:
+            members = self._gathering.begin(
+                [replay.after if replay else None for replay in replays]
+            )
+        for room, member, replay in zip(self._rooms, members, replays, strict=False):
+            self._members.append((room, member))
+            if replay is not None:
+                self._returning.append(asyncio.ensure_future(replay.run(member)))
+            else:
+                self._host.hub.join(room, member)
+        if self._rooms and not self.route.executes and not any(replays):
+            self.say_cursor()
+
+    def say_cursor(self) -> None:
+        """Tell where the rooms stand: who comes back before the first message has missed nothing."""
+        gathering = self._gathering
+        at = self._rooms[0].cursor if gathering is None else gathering.cursor
+        if at is not None:
+            self._write(encode_cursor(at, self.dialect), None)
+
+    def gathered(self, message: RoomMessage, id: str | None) -> bool:
+        """Show a message of one of several rooms."""
+        return self.room_bytes(sse_item(message.type, message.data, text=self._text, id=id))
 
     # What the relay tells
 
@@ -164,7 +191,7 @@ class Stream(Owner):
                 return
         if failure is not None:
             self._write(named_event("error", failure), None)
-        elif self._room is not None:
+        elif self._rooms:
             return  # its run has ended, its membership has not
         # The id tells a later request that this ended; without data some clients forget it.
         end = cursor.encode(cursor.End(self.run), self.route.endpoint)
@@ -256,10 +283,10 @@ class Stream(Owner):
         """The response is over, whoever ended it. Call exactly once, after `start`."""
         self._gone = True
         self._drained.set()
-        if self._returning is not None:
-            self._returning.cancel()
-        if self._room is not None:
-            self._host.hub.leave(self._room, self)
+        for returning in self._returning:
+            returning.cancel()
+        for room, member in self._members:
+            self._host.hub.leave(room, member)
         if self._flight is not None:
             if self.route.on_disconnect == "cancel":
                 self._host.relay.cancel(self._flight)

@@ -95,6 +95,7 @@ async def test_a_room_that_is_only_shown_is_guarded_too(edges: tuple[Edge, Edge]
         assert stream.status == 200
         async with edges[1].v1(f"{TALK}?user=ann") as ann:
             await ann.send("hi")
+            assert (await stream.next())["event"] == "cursor"
             assert "subject" in json.loads((await stream.next())["data"])
 
 

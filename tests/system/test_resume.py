@@ -19,7 +19,7 @@ from fairlead.protocol import cursor as cursors
 from fairlead.protocol.cursor import Position
 from fairlead.protocol.subjects import Subjects
 from fairlead.testing.program import DEADLINE
-from support.system import V1, Edge, NatsServer, System, Worker, system, until
+from support.system import V1, Edge, NatsServer, System, Worker, request, system, until
 
 SMALL, BRIEF, LARGE = "small", "brief", "large"
 
@@ -320,3 +320,81 @@ async def test_an_event_stream_that_cannot_resume_says_so(fleet: Fleet, channel:
         assert await stream.next() == {"event": "resumed", "data": '{"recovered":false}'}
         await fleet.publish(LARGE, channel, "new")
         assert json.loads((await next_of(stream, "message"))["data"]) == "new"
+
+
+async def test_who_comes_back_before_the_first_message_has_missed_nothing(
+    fleet: Fleet, channel: str
+) -> None:
+    one, two = fleet.edges
+    async with one.events(sse(channel)) as stream:
+        first = await stream.next()
+        assert (first["event"], json.loads(first["data"])) == ("cursor", {"cursor": first["id"]})
+    await fleet.publish(LARGE, channel, "missed")
+    async with two.events(sse(channel), headers={"Last-Event-ID": first["id"]}) as stream:
+        assert json.loads((await stream.next())["data"]) == {"recovered": True}
+        assert json.loads((await stream.next())["data"]) == "missed"
+
+
+# Several rooms on one stream
+
+
+def both(channel: str, *more: str) -> str:
+    return sse(channel + "a") + "".join(f"&channel={channel}{each}" for each in ("b", *more))
+
+
+async def test_several_rooms_come_on_one_stream_with_one_cursor(fleet: Fleet, channel: str) -> None:
+    """Wherever it is cut, and on whatever edge it goes on: each message of each room once."""
+    words = [f"{n}{room}" for n in range(6) for room in "ab"]
+    found: list[str] = []
+    last: str | None = None
+    for turn in range(4):
+        headers = {"Last-Event-ID": last} if last else {}
+        async with fleet.edges[turn % 2].events(both(channel), headers=headers) as stream:
+            first = await stream.next()
+            assert first["event"] == ("resumed" if last else "cursor")
+            assert last is None or json.loads(first["data"]) == {"recovered": True}
+            for word in words[turn * 3 : turn * 3 + 3]:
+                await fleet.publish(LARGE, channel + word[-1], word)
+            # All but one are heard: the last one is missed, and comes first the next time.
+            due = turn * 3 + 2 - len(found)
+            for _ in range(due):
+                event = await next_of(stream, "message")
+                found.append(json.loads(event["data"]))
+                last = event["id"]
+    async with fleet.edges[0].events(both(channel), headers={"Last-Event-ID": last or ""}) as rest:
+        found.append(json.loads((await next_of(rest, "message"))["data"]))
+    for room in "ab":
+        assert [word for word in found if word[-1] == room] == [w for w in words if w[-1] == room]
+
+
+async def test_one_room_that_cannot_be_had_makes_it_a_no_for_all(
+    fleet: Fleet, channel: str
+) -> None:
+    path = f"/logs/v1/glance?channel={channel}a&channel={channel}b"
+    async with fleet.edges[0].events(path) as stream:
+        last = (await stream.next())["id"]
+    await fleet.publish(SMALL, channel + "a", *"abcdef")
+    await fleet.publish(SMALL, channel + "b", "g")
+    # The first edge still has it all in its ring.
+    async with fleet.edges[1].events(path, headers={"Last-Event-ID": last}) as stream:
+        assert json.loads((await stream.next())["data"]) == {"recovered": False}
+        await fleet.publish(SMALL, channel + "b", "new")
+        assert json.loads((await next_of(stream, "message"))["data"]) == "new"
+
+
+async def test_a_cursor_of_several_rooms_means_nothing_in_others(
+    fleet: Fleet, channel: str
+) -> None:
+    async with fleet.edges[0].events(both(channel)) as stream:
+        last = (await stream.next())["id"]
+    for other in (sse(channel + "a"), both(channel, "c")):
+        async with fleet.edges[0].events(other, headers={"Last-Event-ID": last}) as stream:
+            assert json.loads((await stream.next())["data"]) == {"recovered": False}
+
+
+async def test_the_rooms_of_a_stream_have_a_limit(fleet: Fleet) -> None:
+    """A hundred."""
+    query = "&".join(f"channel=c{n}" for n in range(101))
+    status, _, body = await request(fleet.edges[0].http(f"/logs/v1/watch?{query}"))
+    assert status == 400
+    assert json.loads(body)["detail"] == "101 channels are named; a stream shows at most 100"

@@ -5,6 +5,7 @@ before base64url::
 
     version 1 | kind 1 | check 4 | …                                 network byte order
     kind "p", position:  created 8 | sequence 8 | time 8             nanoseconds, count, ms
+    kind "s", several:   created 8 | time 8 | sequence 8 | …         one for each room, by name
     kind "e", end:       the run's id
 
 `check` is a digest of what the cursor belongs to (the room, or the endpoint of the
@@ -43,6 +44,21 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Several:
+    """Positions in several rooms of one topic, and so of one stream.
+
+    Attributes:
+        created: when the stream was created, in ns since the epoch.
+        time: the oldest of their times, in ms since the epoch.
+        sequences: of each room, in the order of their channels' names.
+    """
+
+    created: int
+    time: int
+    sequences: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The output of a run ended here: nothing follows, and nothing is to be run again."""
 
@@ -54,15 +70,20 @@ def _check(owner: str) -> bytes:
     return hashlib.sha256(owner.encode()).digest()[:4]
 
 
-def encode(cursor: Position | End, owner: str) -> str:
+def encode(cursor: Position | Several | End, owner: str) -> str:
     """Make the text that clients see.
 
     Args:
-        owner: what the cursor belongs to: the room's NATS subject, or the run's endpoint.
+        owner: what the cursor belongs to: the room's NATS subject (of several, all of them), or
+            the run's endpoint.
     """
     if isinstance(cursor, Position):
         body = _POSITION.pack(cursor.created, cursor.sequence, cursor.time)
         kind = b"p"
+    elif isinstance(cursor, Several):
+        numbers = cursor.created, cursor.time, *cursor.sequences
+        body = struct.pack(f"!{len(numbers)}Q", *numbers)
+        kind = b"s"
     else:
         body = cursor.run.encode()
         kind = b"e"
@@ -70,7 +91,7 @@ def encode(cursor: Position | End, owner: str) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def decode(text: str, owner: str) -> Position | End:
+def decode(text: str, owner: str) -> Position | Several | End:
     """The inverse of `encode`.
 
     Raises:
@@ -86,6 +107,9 @@ def decode(text: str, owner: str) -> Position | End:
             return End(body.decode())
         if kind == b"p" and len(body) == _POSITION.size:
             return Position(*_POSITION.unpack(body))
+        if kind == b"s":
+            created, time, *sequences = struct.unpack(f"!{len(body) // 8}Q", body)
+            return Several(created, time, tuple(sequences))
     except (binascii.Error, struct.error, UnicodeError, ValueError) as error:
         raise Malformed(f"not a cursor: {error}") from error
     raise Malformed("not a cursor")

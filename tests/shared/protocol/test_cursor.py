@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fairlead.errors import Malformed
 from fairlead.protocol import cursor
-from fairlead.protocol.cursor import End, Position
+from fairlead.protocol.cursor import End, Position, Several
 
 ROOM = "fl.shop.log.chat.blue"
 ENDPOINT = "/support/realtime/ask"
@@ -17,6 +17,7 @@ ENDPOINT = "/support/realtime/ask"
 U64 = st.integers(0, 2**64 - 1)
 POSITIONS = st.builds(Position, U64, U64, U64)
 ENDS = st.builds(End, st.text())
+SEVERAL = st.builds(Several, U64, U64, st.lists(U64, max_size=5).map(tuple))
 
 
 def test_a_position_as_clients_see_it() -> None:
@@ -33,8 +34,15 @@ def test_an_end_as_clients_see_it() -> None:
     assert cursor.decode(text, ENDPOINT) == End("e1-7-1")
 
 
-@given(st.one_of(POSITIONS, ENDS), st.text())
-def test_round_trip(place: Position | End, owner: str) -> None:
+def test_positions_in_several_rooms_as_clients_see_them() -> None:
+    several = Several(created=1_700_000_000_000_000_000, time=1_700_000_000_123, sequences=(42, 7))
+    text = cursor.encode(several, ROOM)
+    assert text == "AXOJtWe7F5ec_jYqAAAAAAGLz-VoewAAAAAAAAAqAAAAAAAAAAc"
+    assert cursor.decode(text, ROOM) == several
+
+
+@given(st.one_of(POSITIONS, SEVERAL, ENDS), st.text())
+def test_round_trip(place: Position | Several | End, owner: str) -> None:
     text = cursor.encode(place, owner)
     assert cursor.decode(text, owner) == place
     assert set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"), (
@@ -69,6 +77,8 @@ GOOD = base64.urlsafe_b64decode(cursor.encode(Position(1, 2, 3), ROOM) + "==")
         _text(GOOD[:-1]),
         _text(GOOD + b"\0"),
         _text(GOOD[:5]),
+        _text(b"\x01s" + GOOD[2:-1]),
+        _text(b"\x01s" + GOOD[2:14]),  # less than a stream and a time
         _text(b"\x01e" + GOOD[2:6] + b"\xff"),  # a run that is no UTF-8
         _text(GOOD) + "\n",
     ],

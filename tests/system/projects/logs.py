@@ -34,8 +34,11 @@ async def volatile(ctx: WS, message: Message) -> Any:
     return message.data
 
 
-logs.workflows.append(
-    workflow("Watch", tag="v1", trigger=trigger.sse("/watch", topic="large", method="get"))
+logs.workflows.extend(
+    [
+        workflow("Watch", tag="v1", trigger=trigger.sse("/watch", topic="large", method="get")),
+        workflow("Glance", tag="v1", trigger=trigger.sse("/glance", topic="small", method="get")),
+    ]
 )
 
 app = project(logs)
