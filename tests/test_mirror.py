@@ -43,7 +43,6 @@ NO_TEST_OF_THEIR_OWN = {
     "edge/serve.py": "tests/system",
     "edge/drain.py": "tests/system",
     "workers/serve.py": "tests/system/test_failures.py",
-    "shared/process.py": "signals need a process: tests/system",
     "shared/admin.py": "the admin port, as its users see it: tests/system",
     "shared/readiness.py": "what the admin port says: tests/system",
     "shared/publisher.py": "tests/system/test_rooms.py, from outside",

@@ -70,8 +70,7 @@ class _Open:
 
     room: Room
     interest: Interest
-    history: History | None
-    ready: asyncio.Task[None] | None = None
+    ready: asyncio.Task[StreamState | None] | None = None
     filling: asyncio.Task[None] | None = None
     backfilling: asyncio.Lock = field(default_factory=asyncio.Lock)
     holders: int = 0
@@ -115,10 +114,10 @@ class Hub:
         opened = self._rooms.get(subject)
         if opened is None:
             opened = self._listen(
-                subject, Room(subject, template, topic, channel, self._rings), history
+                subject, Room(subject, template, topic, channel, history, self._rings)
             )
-        elif opened.history is not None and history is not None:
-            opened.history = history  # a newer build may keep more, or less
+        elif opened.room.history is not None and history is not None:
+            opened.room.history = history  # a newer build may keep more, or less
         opened.holders += 1
         if opened.lingering is not None:
             opened.lingering.cancel()
@@ -149,10 +148,10 @@ class Hub:
         if opened.holders == 0:
             opened.lingering = self._loop.call_later(LINGER, self._forget, opened)
 
-    def _listen(self, subject: str, room: Room, history: History | None) -> _Open:
+    def _listen(self, subject: str, room: Room) -> _Open:
         live = self._bus.subjects.live(room.topic, room.channel)
-        source = live if history is not None else subject
-        opened = _Open(room, _NO_INTEREST, history)
+        source = live if room.history is not None else subject
+        opened = _Open(room, _NO_INTEREST)
         handler = functools.partial(self._received, opened)
         opened.interest = self._bus.subscribe(source, handler)
         self._rooms[subject] = opened
@@ -166,14 +165,15 @@ class Hub:
 
     def _stale(self, opened: _Open) -> bool:
         """Whether the position is too old to be handed out: a quarter of what the room keeps."""
-        if opened.history is None:
+        if opened.room.history is None:
             return False
-        return self._loop.time() - opened.asked > opened.history.age / 4
+        return self._loop.time() - opened.asked > opened.room.history.age / 4
 
-    async def _locate(self, opened: _Open) -> None:
-        if opened.history is None:
+    async def _locate(self, opened: _Open) -> StreamState | None:
+        """Find out where a room stands; None is a room without history."""
+        if opened.room.history is None:
             await self._bus.round_trip()
-            return
+            return None
         state = await self._state(opened.room.template)
         room, last = opened.room, opened.room.position
         if last is not None and last.created != state.created:
@@ -188,6 +188,7 @@ class Hub:
             newest = max(state.sequence, last.sequence)
             room.stands(Position(state.created, newest, state.time))
         opened.asked = self._loop.time()
+        return state
 
     async def _missed(self, opened: _Open) -> bool:
         """Whether the room's stream has more than was heard; that is then read.
@@ -245,12 +246,10 @@ class Hub:
             NotStored: the stream does not answer.
         """
         opened = self._rooms[room.subject]
-        state = await self._state(room.template)
-        if room.position is None or state.created != room.position.created:
+        created = room.position and room.position.created
+        state = await self._locate(opened)
+        if state is None or state.created != created or state.sequence < sequence:
             return False
-        if state.sequence < sequence:
-            return False
-        await self._missed(opened)
         if opened.held is not None and opened.filling is not None:
             await asyncio.shield(opened.filling)
         return True
@@ -308,7 +307,7 @@ class Hub:
         except (NotStored, TimeoutError) as error:
             log.warning("the position of a room cannot be checked: %s", error)
             return
-        now, history = opened.room.position, opened.history
+        now, history = opened.room.position, opened.room.history
         if now is not None and history and now.time - opened.told > history.age * 1000 / 4:
             opened.told = now.time
             opened.room.tell_position()
@@ -318,6 +317,9 @@ class Hub:
     def _received(self, opened: _Open, subject: str, reply: str, data: bytes, raw: bytes) -> None:
         headers = parse_headers(raw)
         position = opened.room.position
+        sequence = int(headers.get("Nats-Sequence", 0))
+        if position is not None and 0 < sequence <= position.sequence:
+            return  # on its way when the stream was asked where it stands; who joined since has it
         if opened.held is not None:
             self._hold(opened, headers, data)
             return
@@ -325,7 +327,7 @@ class Hub:
             opened.held = [(headers, data)]
             self._fill(opened, int(headers["Nats-Last-Sequence"]))
             return
-        opened.heard = int(headers.get("Nats-Sequence", 0))
+        opened.heard = sequence
         opened.last = self._loop.time()
         self._take(opened, headers, data)
 
@@ -365,17 +367,21 @@ class Hub:
         room = opened.room
         tries = 0
         while opened.held is not None and self._rooms.get(room.subject) is opened:
-            assert room.position is not None
+            since = room.position
+            if since is None:
+                break
             try:
                 async with self._reading:
                     missed = await roomlog.read(
-                        self._bus, room.template, room.subject, room.position.sequence
+                        self._bus, room.template, room.subject, since.sequence
                     )
-                    whole = await self.whole(room, room.position)
+                    whole = await self.whole(room, since)
             except NotStored as error:
                 log.warning("what was missed cannot be read yet: %s", error)
                 await asyncio.sleep(LAG)
                 continue
+            if room.position is not since:
+                continue  # it was looked at meanwhile, and found to be further on, or nowhere
             if not whole:
                 break
             if not missed or int(missed[-1][0]["Nats-Sequence"]) < target:
@@ -386,7 +392,7 @@ class Hub:
                 continue
             held, opened.held = opened.held, None
             for headers, data in [*missed, *(held or ())]:
-                if int(headers["Nats-Sequence"]) > room.position.sequence:
+                if room.position and int(headers["Nats-Sequence"]) > room.position.sequence:
                     self._take(opened, headers, data)
             return
         if opened.held is not None:
@@ -402,12 +408,13 @@ class Hub:
         Raises:
             NotStored: the stream does not answer.
         """
-        history = self._rooms[room.subject].history
-        assert history is not None, "a room without history has no positions"
         first = await roomlog.first(self._bus, room.template, room.subject)
         if 0 < first <= since.sequence:
             return True
         kept = await roomlog.kept(self._bus, room.template, room.subject)
+        history = room.history
+        if history is None:
+            return False  # a newer build keeps nothing here
         return kept.messages < history.size and kept.time - since.time < history.age * 1000 * FRESH
 
     def _lost(self, opened: _Open) -> None:
@@ -426,7 +433,7 @@ class Hub:
     def _nats_came(self) -> None:
         """Whatever was stored meanwhile was not heard: look at each room."""
         for opened in self._rooms.values():
-            if opened.history is not None and opened.room.position is not None:
+            if opened.room.history is not None and opened.room.position is not None:
                 self._chore(self._look_at(opened))
 
     async def _look_at(self, opened: _Open) -> None:
@@ -471,7 +478,11 @@ class Hub:
 
 def _patience(opened: _Open) -> float:
     """Seconds for which a room may be quiet before it is asked about."""
-    return min(CHECK_EVERY, opened.history.age / 8) if opened.history is not None else CHECK_EVERY
+    return (
+        min(CHECK_EVERY, opened.room.history.age / 8)
+        if opened.room.history is not None
+        else CHECK_EVERY
+    )
 
 
 class _Question:

@@ -44,9 +44,7 @@ async def live(
         await on_draining()
         await process.unless(asyncio.ensure_future(drain(host, host.settings.drain_grace)), now)
     finally:
-        for chore in chores:
-            chore.cancel()
-        await asyncio.gather(*chores, return_exceptions=True)
+        await process.end(*chores)
         if host.tracing is not None:
             await asyncio.to_thread(host.tracing.shutdown)
 

@@ -15,6 +15,7 @@ from websockets.frames import Frame, Opcode
 from fairlead.protocol import cursor, frames
 from fairlead.protocol.cursor import Position
 from fairlead.protocol.envelope import DataType
+from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead_edge.ring import Budget, Ring
 
@@ -173,6 +174,7 @@ class Room:
     Attributes:
         subject: its NATS subject; the owner of its cursors.
         topic, channel: what `subject` was made of; `template` is what the topic is a name of.
+        history: what its stream keeps; None keeps nothing.
         position: up to where its log was seen; None without history, or before that is known.
         ring: its newest messages, for those who come back.
         members: by dialect.
@@ -180,16 +182,19 @@ class Room:
     """
 
     __slots__ = (
-        "channel", "members", "pending", "position", "ring", "subject", "template", "topic",
+        "channel", "history", "members", "pending", "position", "ring", "subject", "template",
+        "topic",
     )  # fmt: skip
 
     def __init__(
-        self, subject: str, template: str, topic: str, channel: str, budget: Budget
-    ) -> None:
+        self, subject: str, template: str, topic: str, channel: str, history: History | None,
+        budget: Budget,
+    ) -> None:  # fmt: skip
         self.subject = subject
         self.template = template
         self.topic = topic
         self.channel = channel
+        self.history = history
         self.position: Position | None = None
         self.ring: Ring[RoomMessage] = Ring(budget)
         self.members: dict[str, dict[Member, None]] = {}

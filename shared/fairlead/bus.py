@@ -30,6 +30,7 @@ from nats.js.client import JetStreamContext
 from nats.js.kv import KeyValue
 from nats.protocol import command
 
+from fairlead import process
 from fairlead.errors import BadDeclaration, NotStored, Unusable
 from fairlead.protocol import names
 from fairlead.protocol.manifest import History
@@ -325,11 +326,8 @@ class Bus:
             self._flush()
         with contextlib.suppress(OSError):  # NATS is away: there is nothing to say good-bye to
             await self._client.close()
-        reconnecting = self._client._reconnection_task
-        while reconnecting is not None and not reconnecting.done():
-            # It may have swallowed its cancellation, and would go on trying for ever.
-            reconnecting.cancel()
-            await asyncio.wait([reconnecting], timeout=0.1)
+        if self._client._reconnection_task is not None:
+            await process.end(self._client._reconnection_task)
 
     # Publishing
 

@@ -47,3 +47,18 @@ async def unless(work: asyncio.Future[Any], event: asyncio.Event) -> bool:
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
     return False
+
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once may not do: `asyncio.wait_for` of Python 3.11 swallows a cancellation that comes in the
+    same turn as its result (gh-86296), and nats-py waits for each reply with it.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.1)
+    # What one of them raised is nobody's any more; it is only to be looked at.
+    await asyncio.gather(*tasks, return_exceptions=True)

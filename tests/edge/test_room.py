@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fairlead.protocol import cursor
 from fairlead.protocol.cursor import Position
 from fairlead.protocol.envelope import DataType
+from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead_edge import room as room_module
 from fairlead_edge.ring import Budget
@@ -52,7 +53,7 @@ class Ear:
 
 
 def new_room(*members: Ear, position: Position | None = None) -> Room:
-    room = Room(SUBJECT, "chat", "chat", "blue", Budget())
+    room = Room(SUBJECT, "chat", "chat", "blue", History(), Budget())
     room.stands(position)
     for member in members:
         room.join(member)
