@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import nats
+import nats.errors
 import nats.js.errors
 from nats.aio.client import Client as NatsClient
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
