@@ -438,6 +438,8 @@ async def _replays(host: Host, rooms: list[Room], at: list[Position | None]) -> 
             found = [
                 await resume(host.hub, room, where) for room, where in zip(rooms, at, strict=True)
             ]
+            for room in rooms:
+                await host.hub.located(room)
             return found if all(found) else [None] * len(rooms)
     except BaseException as error:
         for room in rooms:

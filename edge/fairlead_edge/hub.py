@@ -132,6 +132,17 @@ class Hub:
             raise
         return opened.room
 
+    async def located(self, room: Room) -> None:
+        """Wait until an opened room knows where it stands; it may have lost its place meanwhile.
+
+        Raises:
+            NotStored: its stream does not answer.
+        """
+        opened = self._rooms[room.subject]
+        while room.history is not None and room.position is None:
+            opened.ready = self._loop.create_task(self._locate(opened))
+            await asyncio.shield(opened.ready)
+
     def join(self, room: Room, member: Member) -> None:
         """Make a member of an opened room, between two of its messages."""
         self._flush(self._rooms[room.subject])
@@ -252,7 +263,7 @@ class Hub:
             return False
         if opened.held is not None and opened.filling is not None:
             await asyncio.shield(opened.filling)
-        return True
+        return room.position is not None and room.position.created == created
 
     def backfilling(self, room: Room) -> asyncio.Lock:
         """Held by the one who reads the room's stream for all who come back at once."""

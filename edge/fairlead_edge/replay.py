@@ -107,6 +107,8 @@ async def resume(hub: Hub, room: Room, after: Position | None) -> Replay | None:
         return None
     if after.sequence > room.position.sequence and not await hub.level(room, after.sequence):
         return None
+    if room.position is None:
+        return None
     read: list[RoomMessage] = []
     if not room.ring.covers(after.sequence):
         async with hub.backfilling(room):
@@ -133,11 +135,14 @@ async def _read(hub: Hub, room: Room, after: Position) -> list[RoomMessage] | No
     page = await _page_of_stream(hub, room, after.sequence, last)
     if not await hub.whole(room, after):
         return None
+    if room.position is None:
+        return None
     end = page[-1].sequence if page else after.sequence
-    # The ring gave nothing away meanwhile that the page does not have.
-    if end >= last and (room.ring.floor == floor or room.ring.floor <= end):
+    # It reaches the ring, or what lies between them is nothing: the ring gave nothing away meanwhile.
+    if end >= room.ring.floor or (end >= last and room.ring.floor == floor):
         room.ring.backfill(page, after.sequence)
-    return page
+    # What this edge has not heard yet will come to it as to all members, and is not to come twice.
+    return [message for message in page if message.sequence <= room.position.sequence]
 
 
 async def _page_of_stream(hub: Hub, room: Room, after: int, last: int) -> list[RoomMessage]:

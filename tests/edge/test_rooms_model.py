@@ -314,6 +314,7 @@ class Rooms(RuleBasedStateMachine):
         lost = after is not None and self._lost_since(channel, after.sequence)
         try:
             replay = await resume(hub, room, after)
+            await hub.located(room)
         except NotStored:
             hub.close(room)  # 503: it comes again
             return
