@@ -69,8 +69,8 @@ class Replay:
                     self._read = []
                     self._send(read, member)
                 await member.drained()
-        except NotStored as error:
-            log.warning("what a client missed cannot be read: %s", error)
+        except Exception as error:  # whatever it is, the client must not stay outside unnoticed
+            log.warning("what a client missed cannot be read: %s", error or type(error).__name__)
         if not member.gone:
             member.close(Close.POSITION_LOST, "messages were lost; reconnect")
 
@@ -135,8 +135,8 @@ async def _read(hub: Hub, room: Room, after: Position) -> list[RoomMessage] | No
     page = await _page_of_stream(hub, room, after.sequence, last)
     if not await hub.whole(room, after):
         return None
-    if room.position is None:
-        return None
+    if room.position is None or any(message.id is None for message in page):
+        return None  # the edge has lost its own place meanwhile
     end = page[-1].sequence if page else after.sequence
     # It reaches the ring, or what lies between them is nothing: the ring gave nothing away meanwhile.
     if end >= room.ring.floor or (end >= last and room.ring.floor == floor):
