@@ -107,6 +107,15 @@ def test_a_saved_file_makes_a_new_worker_and_drops_no_connection(folder: Path) -
         assert not [line for line in it.program.lines[seen:] if re.search(TRY_WEBSOCKET, line)]
 
 
+def test_what_a_workflow_prints_is_seen_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    (folder / "chat.py").write_text(CHAT.read_text() + "\nprint(f'loaded by {__name__}')\n")
+    with dev(folder) as it:
+        it.program.wait_for(r"worker +│ loaded by ")
+
+
 def test_a_syntax_error_leaves_the_old_worker_at_work(folder: Path) -> None:
     with dev(folder) as it, connect(it.websocket(), open_timeout=DEADLINE) as client:
         save(folder, "def f(:\n")

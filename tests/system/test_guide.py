@@ -104,7 +104,7 @@ class Newcomer:
 
     def _env(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+        return {**os.environ, "PATH": path}
 
 
 @contextmanager
