@@ -46,6 +46,9 @@ class Dev:
 
     def websocket(self, name: str = "broadcast") -> str:
         """The WebSocket of this name to try, once the table is shown."""
+        first = self.program.wait_for("^Try, in another terminal:").string
+        # To its end, which is a blank line: nothing of it is to come later.
+        self.program.wait_for("^$", self.program.lines.index(first))
         return self.program.wait_for(rf"{TRY_WEBSOCKET}(ws://127\.0\.0\.1:\d+/\S*/{name})$")[1]
 
 
