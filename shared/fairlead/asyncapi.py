@@ -13,6 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
 from fairlead.errors import BadDeclaration
 from fairlead.inject import Input, Signature
@@ -60,6 +62,22 @@ def document(project: Project, *, title: str, version: str, server: str) -> Json
     }
 
 
+class _Draft7(GenerateJsonSchema):
+    """Pydantic writes JSON schema 2020-12, and OpenAPI's words; AsyncAPI's schemas are of draft 7."""
+
+    def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
+        made = super().tuple_schema(schema)
+        if "prefixItems" in made:
+            made["items"] = made.pop("prefixItems")
+        return made
+
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        made = super().tagged_union_schema(schema)
+        # An object in OpenAPI, a string here. What it says, `oneOf` and the tags' `const` do, too.
+        made.pop("discriminator", None)
+        return made
+
+
 class _Schemas:
     """JSON schemas of what workflows take: inputs by `(flow, name)`, and messages.
 
@@ -76,7 +94,9 @@ class _Schemas:
                 if adapter is not None:
                     adapters.append(((number, ""), "validation", adapter))
         try:
-            made, shared = TypeAdapter.json_schemas(adapters, ref_template=REF)
+            made, shared = TypeAdapter.json_schemas(
+                adapters, ref_template=REF, schema_generator=_Draft7
+            )
         except Exception as error:  # pydantic's own, and those of a user's schema hooks
             raise BadDeclaration(f"an input has no JSON schema: {error}") from error
         self.shared: Json = shared.get("$defs", {})

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import jsonschema
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic_core import core_schema
 
 from fairlead import (
@@ -44,6 +44,20 @@ class Point(BaseModel):
 
 class Drawing(BaseModel):
     points: list[Point]
+
+
+class Circle(BaseModel):
+    kind: Literal["circle"]
+    centre: tuple[float, float]
+
+
+class Route(BaseModel):
+    kind: Literal["route"]
+    legs: tuple[int, ...]
+
+
+class Shapes(BaseModel):
+    shapes: list[Annotated[Circle | Route, Field(discriminator="kind")]]
 
 
 class Opaque:
@@ -155,6 +169,31 @@ def test_what_a_client_sends_is_received_and_has_the_schema_of_its_model() -> No
     assert drawing["required"] == ["points"]
     point = followed(whole, drawing["properties"]["points"]["items"])
     assert point["properties"]["x"]["type"] == "number"
+
+
+@pytest.mark.parametrize(
+    ("shape", "good"),
+    [
+        ({"kind": "circle", "centre": [1, 2]}, True),
+        ({"kind": "circle", "centre": ["1", 2]}, False),
+        ({"kind": "route", "legs": [1, 2, 3]}, True),
+        ({"kind": "route", "legs": [1, 2, "3"]}, False),
+        ({"kind": "square"}, False),
+    ],
+)
+def test_unions_and_tuples_are_told_in_the_draft_of_the_specification(
+    shape: Json, good: bool
+) -> None:
+    """Pydantic's own words for them are OpenAPI's, which it refuses, and 2020-12's, which it ignores."""
+    odd = feature("Odd")
+
+    @odd.websocket("odd", tag="v1")
+    async def said(ctx: WS, message: Message[Shapes]) -> None: ...
+
+    whole = made(project(odd))
+    jsonschema.Draft7Validator(SCHEMA).validate(whole)
+    shapes = jsonschema.Draft7Validator({**whole, "$ref": "#/components/schemas/Shapes"})
+    assert shapes.is_valid({"shapes": [shape]}) is good
 
 
 def test_a_bare_message_may_be_anything() -> None:
