@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
+from contextlib import redirect_stdout
 from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
@@ -92,12 +93,11 @@ def asyncapi(settings: AsyncApiSettings) -> int:
     """Print the document; loads the project and needs no NATS."""
     from fairlead.asyncapi import document
 
-    if (
-        urlsplit(settings.server).scheme not in ("http", "https")
-        or not urlsplit(settings.server).netloc
-    ):
+    if not _is_web_address(settings.server):
         raise WrongUse(f"--server {settings.server}: expected http://host:port or https://host")
-    project = cast(Project, loading.load(settings.target, Project))
+    # What the user's module prints while it is imported would stand before the document.
+    with redirect_stdout(sys.stderr):
+        project = cast(Project, loading.load(settings.target, Project))
     made = document(
         project,
         title=settings.title or settings.target,
@@ -106,6 +106,14 @@ def asyncapi(settings: AsyncApiSettings) -> int:
     )
     sys.stdout.write(orjson.dumps(made, option=orjson.OPT_INDENT_2).decode() + "\n")
     return 0
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        found = urlsplit(url)
+    except ValueError:  # half of an IPv6 address
+        return False
+    return found.scheme in ("http", "https") and bool(found.netloc)
 
 
 def _as_json(route: Route) -> dict[str, Any]:

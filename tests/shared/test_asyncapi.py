@@ -246,9 +246,9 @@ def test_an_input_that_json_schema_has_no_form_for_is_named() -> None:
         made(project(odd))
 
 
-def fairlead(*argv: str) -> subprocess.CompletedProcess[str]:
+def fairlead(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     told = [sys.executable, "-m", "fairlead", "asyncapi", *argv]
-    return subprocess.run(told, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(told, cwd=cwd, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("target", ["examples/chat", "examples/seed.py", "examples/tokens.py"])
@@ -267,6 +267,7 @@ def test_the_command_prints_the_document_of_a_project_and_nothing_else(target: s
     [
         (["nowhere.py"], "nowhere.py"),
         (["examples/chat", "--server", "127.0.0.1:8000"], "expected http://host:port"),
+        (["examples/chat", "--server", "http://[::1"], "expected http://host:port"),
     ],
 )
 def test_wrong_use_is_said(argv: list[str], said: str) -> None:
@@ -274,3 +275,14 @@ def test_wrong_use_is_said(argv: list[str], said: str) -> None:
     assert ran.returncode == 2
     assert ran.stdout == ""
     assert said in ran.stderr
+
+
+def test_what_the_project_prints_while_it_is_imported_is_not_in_the_document(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "chatty.py").write_text(
+        'from fairlead import project\nprint("hello")\napp = project()\n'
+    )
+    ran = fairlead("chatty.py", cwd=tmp_path)
+    assert json.loads(ran.stdout)["asyncapi"] == "3.0.0"
+    assert ran.stderr == "hello\n"
