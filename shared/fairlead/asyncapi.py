@@ -19,6 +19,7 @@ from pydantic_core import core_schema
 from fairlead.errors import BadDeclaration
 from fairlead.inject import Input, Signature
 from fairlead.protocol import names
+from fairlead.protocol.frames import SUBPROTOCOL
 from fairlead.protocol.manifest import Route
 from fairlead.workflow import Project, Workflow
 
@@ -138,14 +139,16 @@ def _websocket(name: str, route: Route, flow: Workflow, schemas: _Schemas) -> tu
             ("ref", "data"),
         ),
     }  # fmt: skip
-    heard = ["welcome", "item", "ack", "error", "waiting", "restart", "end", "reconnect"]
+    heard = ["welcome", "item", "cursor", "ack", "error", "waiting", "restart", "end", "reconnect"]
     channel = _channel(route, flow, "websocket")
     channel["messages"] = {"said": said, "cancel": _message("cancel")}
     channel["messages"] |= {each: _message(each) for each in heard}
     query = schemas.inputs(flow, "query") or {"type": "object", "properties": {}}
-    query["properties"] = {"channel": _CHANNEL, **query["properties"]}
-    binding = {"method": "GET", "query": query, "headers": schemas.inputs(flow, "header")}
-    channel["bindings"] = {"ws": {key: value for key, value in binding.items() if value}}
+    query["properties"] = {"channel": _CHANNEL, "cursor": _BACK, **query["properties"]}
+    headers = schemas.inputs(flow, "header") or {"type": "object", "properties": {}}
+    headers["properties"] = {"Sec-WebSocket-Protocol": _SPOKEN, **headers["properties"]}
+    headers["required"] = ["Sec-WebSocket-Protocol", *headers.get("required", ())]
+    channel["bindings"] = {"ws": {"method": "GET", "query": query, "headers": headers}}
     per_message = route.run == "message"
     return channel, {
         "receive": {
@@ -166,20 +169,25 @@ def _websocket(name: str, route: Route, flow: Workflow, schemas: _Schemas) -> tu
 
 
 def _events(name: str, route: Route, flow: Workflow, schemas: _Schemas) -> tuple[Json, Json]:
-    heard = ["event", "restartEvent", "errorEvent", "endEvent"]
+    heard = ["event", "base64Event", "errorEvent", "endEvent", "resumedEvent"]
+    if route.topic:
+        heard.append("cursorEvent")
+    if route.on_worker_lost == "restart":
+        heard.append("restartEvent")
     channel = _channel(route, flow, "events")
     channel["messages"] = {each: _message(each) for each in heard}
     query = schemas.inputs(flow, "query") or {"type": "object", "properties": {}}
+    ours = {"cursor": _BACK}
     if route.topic:
-        query["properties"] = {"channel": _CHANNEL, **query["properties"]}
+        ours["channel"] = _CHANNEL if route.executes else _CHANNELS
+    query["properties"] = {**ours, **query["properties"]}
     operations: Json = {}
     for method in route.methods:
-        binding: Json = {"method": method} | ({"query": query} if query["properties"] else {})
         operations[f"stream.{method.lower()}"] = {
             "action": "send",
             "channel": {"$ref": f"#/channels/{name}"},
             "summary": "a stream of server-sent events",
-            "bindings": {"http": binding},
+            "bindings": {"http": {"method": method, "query": query}},
             "messages": _of_channel(name, heard),
         }
     body, headers = schemas.body(flow), schemas.inputs(flow, "header")
@@ -249,6 +257,16 @@ _CHANNEL: Json = {
     "default": names.DEFAULT_CHANNEL,
     "description": "which room of the topic",
 }
+_CHANNELS: Json = {
+    "type": "array",
+    "items": _CHANNEL,
+    "description": "repeated, it shows several rooms on one stream, with one cursor",
+}
+_BACK: Json = {
+    "type": "string",
+    "description": "the newest cursor that the client was given, to hear what it missed",
+}
+_SPOKEN: Json = {"const": SUBPROTOCOL}
 _PARAMETER = "1 to 64 letters, digits, - or _ where the topic has it, else one segment of the path"
 _DELIVER = {
     "sender": "what the workflow says goes to the sender",
@@ -302,6 +320,9 @@ _MESSAGES: Json = {
             ("id", "data"),
         ),
     ),
+    "cursor": _known(
+        "cursor", "where the room stands, without a message", _frame("cursor", {"cursor": _TEXT}, ("cursor",))
+    ),
     "ack": _known(
         "ack", "executed, after all its items", _frame("ack", {"ref": _NUMBER, "trace": _TEXT}, ("ref",))
     ),
@@ -326,6 +347,17 @@ _MESSAGES: Json = {
         _frame("cancel", {"ref": _NUMBER, "run": _TEXT}),
     ),
     "event": _known("message", "an item", {}),
+    "base64Event": _known("base64", "an item of bytes", {"type": "string", "contentEncoding": "base64"}),
+    "resumedEvent": _known(
+        "resumed",
+        "the first event of a client that came back with a cursor",
+        {"type": "object", "properties": {"recovered": {"type": "boolean"}}, "required": ["recovered"]},
+    ),
+    "cursorEvent": _known(
+        "cursor",
+        "where the rooms stand, without a message",
+        {"type": "object", "properties": {"cursor": _TEXT}, "required": ["cursor"]},
+    ),
     "restartEvent": _known(
         "restart",
         "discard what came before",

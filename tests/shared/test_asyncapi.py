@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -31,6 +32,9 @@ from fairlead import (
 )
 from fairlead.asyncapi import document
 from fairlead.errors import BadDeclaration
+from fairlead.protocol import frames
+from fairlead.protocol.envelope import DataType
+from fairlead.protocol.problems import problem
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "asyncapi-3.0.0.json").read_text())
@@ -206,7 +210,12 @@ def test_the_handshake_has_the_query_and_the_headers_that_are_asked_for() -> Non
     assert binding["query"]["properties"]["level"] == {"type": "integer"}
     assert binding["query"]["properties"]["channel"]["default"] == "-"
     assert binding["query"]["required"] == ["level"]
-    assert binding["headers"]["properties"] == {"x-lang": {"type": "string"}}
+    assert binding["query"]["properties"]["cursor"]["type"] == "string"
+    assert binding["headers"]["properties"] == {
+        "Sec-WebSocket-Protocol": {"const": "fairlead.v1"},
+        "x-lang": {"type": "string"},
+    }
+    assert binding["headers"]["required"] == ["Sec-WebSocket-Protocol", "x-lang"]
 
 
 def test_an_event_stream_is_told_by_method_and_what_is_posted() -> None:
@@ -221,6 +230,72 @@ def test_an_event_stream_is_told_by_method_and_what_is_posted() -> None:
     assert followed(whole, asked["payload"])["title"] == "Drawing"
     assert "walls.watch.stream.post" not in operations
     assert whole["channels"]["walls.watch"]["x-fairlead"]["executes"] is False
+
+
+def test_a_stream_of_rooms_takes_several_and_says_where_they_stand() -> None:
+    whole = made()
+    watch = whole["operations"]["walls.watch.stream.get"]
+    query = watch["bindings"]["http"]["query"]["properties"]
+    assert (query["channel"]["type"], query["cursor"]["type"]) == ("array", "string")
+    assert "cursor" in heard(whole, "walls.watch.stream.get")
+    assert "cursor" not in heard(whole, "board.ask.stream.get")
+
+
+def test_a_restart_is_an_event_only_where_the_trigger_says_so() -> None:
+    async def execute(ctx: SSE) -> None: ...
+
+    again = trigger.sse("/again", on_worker_lost="restart")
+    whole = made(project(feature("Odd", [workflow("Again", tag="v1", trigger=again)(execute)])))
+    assert "restart" in heard(whole, "odd.again.stream.get")
+    assert "restart" not in heard(made(), "board.ask.stream.get")
+
+
+def heard(whole: Json, operation: str) -> set[str]:
+    """The types of the frames, or events, of an operation."""
+    return {followed(whole, ref)["name"] for ref in whole["operations"][operation]["messages"]}
+
+
+@pytest.mark.parametrize(("operation", "side"), [("receive", "client"), ("send", "server")])
+def test_the_frames_are_those_of_the_protocols_page(operation: str, side: str) -> None:
+    page = (ROOT / "docs/protocol.md").read_text()
+    rows = re.findall(rf"^\| {side} \| (.*)$", page, re.MULTILINE)
+    listed = {type for row in rows for type in re.findall(r'`{"type":"(\w+)"', row)}
+    assert heard(made(), f"board.draw.{operation}") == listed
+
+
+@pytest.mark.parametrize(
+    ("message", "wire"),
+    [
+        ("welcome", frames.welcome("c-1", "C", None, frames.WINDOW)),
+        ("welcome", frames.welcome("c-1", None, False, frames.WINDOW)),
+        ("item", frames.message(DataType.JSON, b"[1]", id=None)),
+        (
+            "item",
+            frames.message(
+                DataType.BINARY, b"\0", id="C", sender="c-1", run="r", ref=1, trace="00-1-2-01"
+            ),
+        ),
+        ("cursor", frames.cursor("C")),
+        ("ack", frames.ack(1)),
+        ("ack", frames.ack(1, "00-1-2-01")),
+        ("error", frames.error(problem(400, "so", errors=[{"loc": ["x"]}], trace="f00"), 1)),
+        ("error", frames.error(problem(500))),
+        ("waiting", frames.waiting(1)),
+        ("restart", frames.restart("r", 2, None)),
+        ("restart", frames.restart("r", 2, 1)),
+        ("end", frames.end("r")),
+        ("reconnect", frames.reconnect(500)),
+    ],
+)
+def test_each_frame_that_is_sent_is_as_the_document_says(message: str, wire: bytes) -> None:
+    """And has no member that the document does not name."""
+    whole = made()
+    payload = whole["components"]["messages"][message]["payload"]
+    frame = json.loads(wire)
+    jsonschema.Draft7Validator({**whole, **payload}).validate(frame)
+    assert frame.keys() <= payload["properties"].keys()
+    del frame[payload["required"][-1]]
+    assert not jsonschema.Draft7Validator({**whole, **payload}).is_valid(frame)
 
 
 @pytest.mark.parametrize(
