@@ -120,8 +120,11 @@ class _Schemas:
         )
 
     def body(self, flow: Workflow) -> Json:
+        """Of a request, as members of a message; {} where none is asked for."""
         for entry in self._of(flow, "body"):
-            return self._made[self._numbers[id(flow)], entry.name]
+            payload = self._made[self._numbers[id(flow)], entry.name]
+            plain = {"contentType": _PLAIN[entry.type]} if entry.type in (str, bytes) else {}
+            return {"payload": payload, **plain}
         return {}
 
     def _of(self, flow: Workflow, where: str) -> list[Input]:
@@ -140,7 +143,7 @@ def _websocket(name: str, route: Route, flow: Workflow, schemas: _Schemas) -> tu
         ),
     }  # fmt: skip
     heard = ["welcome", "item", "cursor", "ack", "error", "waiting", "restart", "end", "reconnect"]
-    channel = _channel(route, flow, "websocket")
+    channel = _channel(route, flow, "websocket", schemas)
     channel["messages"] = {"said": said, "cancel": _message("cancel")}
     channel["messages"] |= {each: _message(each) for each in heard}
     query = schemas.inputs(flow, "query") or {"type": "object", "properties": {}}
@@ -169,12 +172,13 @@ def _websocket(name: str, route: Route, flow: Workflow, schemas: _Schemas) -> tu
 
 
 def _events(name: str, route: Route, flow: Workflow, schemas: _Schemas) -> tuple[Json, Json]:
-    heard = ["event", "base64Event", "errorEvent", "endEvent", "resumedEvent"]
+    item = "textEvent" if route.format == "text" else "event"
+    heard = [item, "base64Event", "errorEvent", "endEvent", "resumedEvent"]
     if route.topic:
         heard.append("cursorEvent")
     if route.on_worker_lost == "restart":
         heard.append("restartEvent")
-    channel = _channel(route, flow, "events")
+    channel = _channel(route, flow, "events", schemas)
     channel["messages"] = {each: _message(each) for each in heard}
     query = schemas.inputs(flow, "query") or {"type": "object", "properties": {}}
     ours = {"cursor": _BACK}
@@ -192,7 +196,7 @@ def _events(name: str, route: Route, flow: Workflow, schemas: _Schemas) -> tuple
         }
     body, headers = schemas.body(flow), schemas.inputs(flow, "header")
     if body or headers:
-        asked: Json = {"name": "request", "title": "the request", "payload": body}
+        asked: Json = {"name": "request", "title": "the request", **body}
         channel["messages"]["request"] = asked | ({"headers": headers} if headers else {})
         operations["ask"] = {
             "action": "receive",
@@ -203,7 +207,7 @@ def _events(name: str, route: Route, flow: Workflow, schemas: _Schemas) -> tuple
     return channel, operations
 
 
-def _channel(route: Route, flow: Workflow, server: str) -> Json:
+def _channel(route: Route, flow: Workflow, server: str, schemas: _Schemas) -> Json:
     channel: Json = {
         "address": route.endpoint,
         "title": route.label,
@@ -212,9 +216,8 @@ def _channel(route: Route, flow: Workflow, server: str) -> Json:
     documented = inspect.getdoc(flow.execute) if flow.execute is not None else None
     if documented:
         channel["description"] = documented
-    parameters = names.parameters(names.path_template(route.endpoint))
-    if parameters:
-        channel["parameters"] = {each: {"description": _PARAMETER} for each in parameters}
+    if parameters := _parameters(route, flow, schemas):
+        channel["parameters"] = parameters
     told: Json = {"topic": route.topic or None, "executes": route.executes, "checked": route.checks}
     if route.transport == "websocket":
         told |= {"run": route.run, "deliver": route.deliver, "window": route.window}
@@ -223,6 +226,20 @@ def _channel(route: Route, flow: Workflow, server: str) -> Json:
         )
     channel["x-fairlead"] = told
     return channel
+
+
+def _parameters(route: Route, flow: Workflow, schemas: _Schemas) -> Json:
+    """Those of the path. Their schema is an extension: a parameter of AsyncAPI 3 has none."""
+    of_topic = names.parameters(names.topic_template(route.topic)) if route.topic else ()
+    validated = schemas.inputs(flow, "path").get("properties", {})
+    told: Json = {}
+    for each in names.parameters(names.path_template(route.endpoint)):
+        description, schema = _PARAMETERS["topic" if each in of_topic else "path"]
+        told[each] = {
+            "description": description,
+            "x-fairlead": {"schema": validated.get(each, schema)},
+        }
+    return told
 
 
 def _of_channel(name: str, messages: Sequence[str]) -> list[Json]:
@@ -240,6 +257,7 @@ def _frame(type: str, members: Json, required: Sequence[str] = ()) -> Json:
 
 # What is the same for every project: docs/protocol.md as schemas.
 
+_PLAIN: dict[type, str] = {str: "text/plain", bytes: "application/octet-stream"}
 _TEXT: Json = {"type": "string"}
 _ID: Json = {"type": "string", "maxLength": 128, "description": "unique by being random"}
 _BASE64: Json = {"const": "base64", "description": "how bytes stand in data"}
@@ -253,7 +271,7 @@ _CURSOR: Json = {"type": ["string", "null"], "description": "opaque; null withou
 _PROBLEM: Json = {"$ref": REF.format(model="fairlead.Problem")}
 _CHANNEL: Json = {
     "type": "string",
-    "pattern": "^[A-Za-z0-9_-]{1,64}$",
+    "pattern": f"^{names.TOKEN}$",
     "default": names.DEFAULT_CHANNEL,
     "description": "which room of the topic",
 }
@@ -267,7 +285,13 @@ _BACK: Json = {
     "description": "the newest cursor that the client was given, to hear what it missed",
 }
 _SPOKEN: Json = {"const": SUBPROTOCOL}
-_PARAMETER = "1 to 64 letters, digits, - or _ where the topic has it, else one segment of the path"
+_PARAMETERS: dict[str, tuple[str, Json]] = {
+    "topic": (
+        "a part of the topic's name: 1 to 64 letters, digits, - or _",
+        {"type": "string", "pattern": f"^{names.TOKEN}$"},
+    ),
+    "path": ("one segment of the path", {"type": "string"}),
+}
 _DELIVER = {
     "sender": "what the workflow says goes to the sender",
     "topic": "what the workflow says goes to the room",
@@ -347,7 +371,14 @@ _MESSAGES: Json = {
         _frame("cancel", {"ref": _NUMBER, "run": _TEXT}),
     ),
     "event": _known("message", "an item", {}),
-    "base64Event": _known("base64", "an item of bytes", {"type": "string", "contentEncoding": "base64"}),
+    "textEvent": {
+        **_known("message", "an item: text as it is, anything else as JSON", {}),
+        "contentType": _PLAIN[str],
+    },
+    "base64Event": {
+        **_known("base64", "an item of bytes", {"type": "string", "contentEncoding": "base64"}),
+        "contentType": _PLAIN[str],
+    },
     "resumedEvent": _known(
         "resumed",
         "the first event of a client that came back with a cursor",

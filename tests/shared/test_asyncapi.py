@@ -25,6 +25,7 @@ from fairlead import (
     Project,
     Query,
     feature,
+    inject,
     loading,
     project,
     trigger,
@@ -101,7 +102,10 @@ app = project(board, feature("Walls", [WATCH]))
 
 
 def made(of: Project = app, server: str = "http://127.0.0.1:8000") -> Json:
-    return document(of, title="A board", version="2.1.0", server=server)
+    """A document, checked: so no test is about one that the specification refuses."""
+    whole = document(of, title="A board", version="2.1.0", server=server)
+    jsonschema.Draft7Validator(SCHEMA).validate(whole)
+    return whole
 
 
 def followed(whole: Json, ref: Json) -> Json:
@@ -130,7 +134,7 @@ def everything() -> Project:
 
 @pytest.mark.parametrize("of", [app, project(), everything()], ids=["board", "empty", "everything"])
 def test_the_document_is_one_by_the_specifications_schema(of: Project) -> None:
-    jsonschema.Draft7Validator(SCHEMA).validate(made(of))
+    assert made(of)["asyncapi"] == "3.0.0"
 
 
 def test_that_schema_finds_a_fault() -> None:
@@ -151,7 +155,10 @@ def test_a_channel_is_an_endpoint_with_its_parameters_and_what_its_function_says
     assert channel["address"] == "/board/v1/rooms/{room}"
     assert channel["title"] == "Board/draw"
     assert channel["description"] == "What one draws, the others see."
-    assert set(channel["parameters"]) == {"room"}
+    assert channel["parameters"]["room"]["x-fairlead"]["schema"] == {
+        "type": "string",
+        "pattern": "^[A-Za-z0-9_-]{1,64}$",
+    }
     assert channel["x-fairlead"] == {
         "topic": "rooms.{room}",
         "executes": True,
@@ -195,7 +202,6 @@ def test_unions_and_tuples_are_told_in_the_draft_of_the_specification(
     async def said(ctx: WS, message: Message[Shapes]) -> None: ...
 
     whole = made(project(odd))
-    jsonschema.Draft7Validator(SCHEMA).validate(whole)
     shapes = jsonschema.Draft7Validator({**whole, "$ref": "#/components/schemas/Shapes"})
     assert shapes.is_valid({"shapes": [shape]}) is good
 
@@ -239,6 +245,42 @@ def test_a_stream_of_rooms_takes_several_and_says_where_they_stand() -> None:
     assert (query["channel"]["type"], query["cursor"]["type"]) == ("array", "string")
     assert "cursor" in heard(whole, "walls.watch.stream.get")
     assert "cursor" not in heard(whole, "board.ask.stream.get")
+
+
+def test_a_parameter_that_is_validated_has_its_schema() -> None:
+    odd = feature("Odd")
+
+    @odd.sse("/logs/{day}/{name}", tag="v1")
+    async def logs(ctx: SSE, day: Annotated[int, inject.Path()]) -> None: ...
+
+    parameters = made(project(odd))["channels"]["odd.logs"]["parameters"]
+    assert parameters["day"]["x-fairlead"]["schema"] == {"type": "integer"}
+    assert parameters["name"]["x-fairlead"]["schema"] == {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("type", "content"), [(str, "text/plain"), (bytes, "application/octet-stream"), (Point, None)]
+)
+def test_a_body_of_text_or_bytes_is_no_json(type: Any, content: str | None) -> None:
+    async def execute(ctx: Any, body: Any) -> None: ...
+
+    execute.__annotations__.update(ctx=SSE, body=Annotated[type, Body()])
+    flow = workflow("Ask", tag="v1", trigger=trigger.sse(method="post"), execute=execute)
+    whole = made(project(feature("Odd", [flow])))
+    assert whole["channels"]["odd.ask"]["messages"]["request"].get("contentType") == content
+    assert whole["defaultContentType"] == "application/json"
+
+
+def test_a_stream_of_text_is_told_from_one_of_json() -> None:
+    async def execute(ctx: SSE) -> None: ...
+
+    flow = workflow("Ask", tag="v1", trigger=trigger.sse(format="text"), execute=execute)
+    whole = made(project(feature("Odd", [flow])))
+    item = followed(whole, whole["operations"]["odd.ask.stream.get"]["messages"][0])
+    assert (item["name"], item["contentType"]) == ("message", "text/plain")
+    whole = made()
+    item = followed(whole, whole["operations"]["board.ask.stream.get"]["messages"][0])
+    assert item["name"] == "message" and "contentType" not in item
 
 
 def test_a_restart_is_an_event_only_where_the_trigger_says_so() -> None:

@@ -15,7 +15,10 @@ from fairlead.errors import BadName
 DEFAULT_CHANNEL = "-"
 """The channel of a client that names none; it can be named, too."""
 
-_token = re.compile(r"[A-Za-z0-9_-]{1,64}")
+TOKEN = "[A-Za-z0-9_-]{1,64}"
+"""The pattern of channel names and of the values of topic parameters."""
+
+_token = re.compile(TOKEN)
 _name = re.compile(r"[A-Za-z][A-Za-z0-9 ._-]*")
 _parameter = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _segment = re.compile(r"[A-Za-z0-9._~-]+")
