@@ -171,6 +171,8 @@ class Hub:
     def _forget(self, opened: _Open) -> None:
         self._bus.unsubscribe(opened.interest)
         del self._rooms[opened.room.subject]
+        opened.held = None
+        opened.room.stands(None)  # its ring gives back what it held
 
     # Positions
 
@@ -315,7 +317,7 @@ class Hub:
     async def _check(self, opened: _Open) -> None:
         try:
             await self._locate(opened)
-        except (NotStored, TimeoutError) as error:
+        except Exception as error:  # whatever NATS says now, the next round asks again
             log.warning("the position of a room cannot be checked: %s", error)
             return
         now, history = opened.room.position, opened.room.history

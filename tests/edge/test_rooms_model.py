@@ -378,6 +378,10 @@ class Rooms(RuleBasedStateMachine):
                 if not client.closed:
                     behind = set(self._due(client)) - set(client.got)
                     assert behind <= self.stream.purged, "it was not told that it missed something"
+            for client in list(self.clients):
+                self._leave(client)
+            self.loop.run_until_complete(asyncio.sleep(0.002))
+            assert [hub._rings.used for hub in self.hubs] == [0] * len(self.hubs)
         finally:
             self.patch.undo()
             for task in asyncio.all_tasks(self.loop):
