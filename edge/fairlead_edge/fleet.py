@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,10 +13,13 @@ from fairlead.bus import Bus
 from fairlead.errors import Malformed
 from fairlead.protocol import manifest
 from fairlead.protocol.delivery import BEAT, LOST_AFTER
-from fairlead.protocol.manifest import Beat, Manifest
+from fairlead.protocol.manifest import Beat, Manifest, Route
 from fairlead_edge.routes import RouteTable
 
 log = logging.getLogger("fairlead.edge")
+
+ALIVE = 1.25
+"""Beats that may pass until a worker is no longer given what another did not take."""
 
 
 @dataclass(slots=True)
@@ -94,6 +98,21 @@ class Fleet:
                 self._unknown.add(beat.build)
             self._news.set()
         self._on_beat(beat)
+
+    def choose(self, route: Route) -> str:
+        """A worker that lives, as far as is known, and serves a route; "" without one."""
+        now = self._loop.time()
+        serving = [
+            name
+            for name, worker in self._workers.items()
+            if now - worker.seen < BEAT * ALIVE and self._serves(worker.build, route)
+        ]
+        return random.choice(serving) if serving else ""
+
+    def _serves(self, build: str, route: Route) -> bool:
+        _, known = self._builds.get(build, (0, None))
+        named = route.feature, route.workflow
+        return known is not None and any((r.feature, r.workflow) == named for r in known.routes)
 
     async def watch(self) -> None:
         """Follow workers that come and go, until cancelled."""

@@ -88,12 +88,15 @@ class Host:
         self.slow_consumers = 0
         self.hub = Hub(bus, tracing)
         self.peers = Peers(bus)
-        self.relay = Relay(bus, edge, self.peers, settings.worker_wait)
+        self.relay = Relay(bus, edge, self.peers, settings.worker_wait, self._choose_worker)
         self.fleet = Fleet(bus, self.relay.beat, self.relay.worker_gone, self._routes_changed)
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)
         self._writing: list[Client] = []
         self._idle = asyncio.Event()
+
+    def _choose_worker(self, route: Route) -> str:
+        return self.fleet.choose(route)
 
     now = staticmethod(time.time)
 

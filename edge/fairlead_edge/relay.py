@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -148,13 +149,17 @@ class Relay:
     Args:
         edge: this edge's id.
         patience: seconds that a message waits for a worker to be there.
+        choose: names a worker that lives and serves a route; "" if none is known.
     """
 
-    def __init__(self, bus: Bus, edge: str, peers: Peers, patience: float) -> None:
+    def __init__(
+        self, bus: Bus, edge: str, peers: Peers, patience: float, choose: Callable[[Route], str]
+    ) -> None:
         self._bus = bus
         self._edge = edge
         self._peers = peers
         self._patience = patience
+        self._choose = choose
         self._loop = asyncio.get_running_loop()
         self._flights: dict[tuple[str, int], Flight] = {}
         bus.subscribe(bus.subjects.edge_all(edge), self._answered)
@@ -206,12 +211,16 @@ class Relay:
         """The client does not want it read any more; `dropped` follows if it was not read yet."""
         self._tell(flight, envelope.control(Control.DROP, flight.key, number))
 
-    def _send(self, flight: Flight) -> None:
+    def _send(self, flight: Flight, worker: str = "") -> None:
+        """Args: worker: who is to have it; "" leaves that to NATS."""
         delivery = flight.delivery
         reply = self._bus.subjects.answer(
             self._edge, flight.owner.id, delivery.number, delivery.attempt
         )
-        self._bus.publish(flight.subject, envelope.encode_work(flight.work), reply)
+        subject = flight.subject
+        if worker:
+            subject = self._bus.subjects.handed(worker, subject)
+        self._bus.publish(subject, envelope.encode_work(flight.work), reply)
 
     def _tell(self, flight: Flight, control: bytes) -> None:
         self._bus.publish(self._bus.subjects.worker(flight.delivery.worker), control)
@@ -402,7 +411,8 @@ class Relay:
             log.error("%s: %s", flight.route.label, detail, extra={"run": flight.run_id})
             self._fail(flight, problem(500, detail))
             return
-        self._anew(flight)
+        # NATS goes on feeding a worker that hangs: what met one goes to one that is known to live.
+        self._anew(flight, self._choose(flight.route))
 
     def _handed_over(self, flight: Flight) -> None:
         """Its worker stops, and has ended it there."""
@@ -413,12 +423,12 @@ class Relay:
         flight.delivery.handed_over(self._loop.time())
         self._anew(flight)
 
-    def _anew(self, flight: Flight) -> None:
+    def _anew(self, flight: Flight, worker: str = "") -> None:
         """The next attempt goes out; what the last one said is stale when this one speaks."""
         flight.stale = flight.stale or flight.items > 0 or flight.work.kind is Kind.REOPEN
         flight.items = 0
         flight.uncredited = 0
-        self._send(flight)
+        self._send(flight, worker)
 
     def beat(self, beat: Beat) -> None:
         """A worker lives, and has this in its hands; with empty hands and leaving, it is gone."""

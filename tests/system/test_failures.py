@@ -128,8 +128,9 @@ async def test_a_worker_frozen_for_ten_seconds_loses_and_repeats_nothing(app: Sy
         workers[0].freeze()
         before = len(chatter.acked)
         await asyncio.sleep(10)  # the freeze itself: nothing to wait for
-        # Every second message meets the frozen one first and is sent again after a second.
-        assert len(chatter.acked) > before + 3, "the other worker goes on"
+        # A message that meets the frozen one first goes to the other after a second; it is only in
+        # the first 2.5 s that the frozen one can be taken for alive and be met twice.
+        assert len(chatter.acked) >= before + 6, "the other worker goes on"
         workers[0].thaw()
         await workers[0].says("the loop stood still")
     assert_nothing_lost(chatter, ear)

@@ -115,6 +115,7 @@ class Hands:
         """Take work from now on."""
         subjects = self._bus.subjects
         self._bus.subscribe(subjects.worker(self._worker), self._controlled)
+        self._bus.subscribe(subjects.handed_all(self._worker), self._handed)
         self._bus.subscribe(subjects.roll, lambda *_: self.beat())
         self._bus.on_up.append(self.beat)
         for share in self._shares:
@@ -196,6 +197,17 @@ class Hands:
         share.runs += 1
         if share.full and share.interests:
             self._leave(share)
+
+    def _handed(self, subject: str, reply: str, data: bytes, headers: bytes) -> None:
+        """Work that another worker did not take, given to this one by name."""
+        inbound = self._bus.subjects.inbound_of_handed(subject)
+        named = self._bus.subjects.workflow_of_inbound(inbound)
+        for share in self._shares:
+            for route, flow in share.flows:
+                if (route.feature, route.workflow) == named:
+                    self._received(share, route, flow, inbound, reply, data, headers)
+                    return
+        log.warning("dropped what came on %s: no such workflow here", subject)
 
     def _adopted(self, run: Run, attempt: int, reply: str) -> bool:
         """Whether a newer attempt at what is in hand is the run that is in hand.

@@ -7,6 +7,7 @@ edge.<edge>.<connection>.<message>.<attempt>   the same, as the answer to one at
 edge.<edge>.census                             worker → edge: which of these runs are wanted?
 peer.<topic>.<digest>                          worker → the edges where this subject is
 worker.<worker>                                edge → one worker: cancel, credit, input
+worker.<worker>.in.…                           edge → this worker: work that another did not take
 log.<topic>.<channel>                          anyone allowed → a room
 live.<topic>.<channel>                         a room's stream → edges, once it is stored
 beat.<worker>                                  worker → edges: I live, this is in my hands
@@ -75,6 +76,12 @@ class Subjects:
         return f"{self.root}.in.{feature}.{workflow}.>"
 
     @staticmethod
+    def workflow_of_inbound(subject: str) -> tuple[str, str]:
+        """(feature, workflow) of a subject made by `inbound`."""
+        _, _, _, feature, workflow, *_ = subject.split(".")
+        return feature, workflow
+
+    @staticmethod
     def room_of_inbound(subject: str) -> tuple[str, str]:
         """(topic, channel) of a subject made by `inbound`."""
         return _room_of_inbound(subject)
@@ -112,6 +119,17 @@ class Subjects:
 
     def worker(self, worker: str) -> str:
         return f"{self.root}.worker.{worker}"
+
+    def handed(self, worker: str, inbound: str) -> str:
+        """Where one worker gets work that was made for any of them."""
+        return f"{self.root}.worker.{worker}{inbound.removeprefix(self.root)}"
+
+    def handed_all(self, worker: str) -> str:
+        return f"{self.root}.worker.{worker}.in.>"
+
+    def inbound_of_handed(self, subject: str) -> str:
+        """What `handed` was given."""
+        return f"{self.root}.{'.'.join(subject.split('.')[4:])}"
 
     def beat(self, worker: str) -> str:
         return f"{self.root}.beat.{worker}"

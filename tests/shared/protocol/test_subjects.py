@@ -60,6 +60,15 @@ def test_the_room_of_an_inbound_message_round_trip(
     assert SHOP.room_of_inbound(subject) == (topic, channel)
 
 
+@given(TOPICS)
+def test_work_for_one_worker_is_what_any_could_have_had(topic: str) -> None:
+    inbound = SHOP.inbound("support", "echo", topic, "blue")
+    handed = SHOP.handed("w1", inbound)
+    assert handed.startswith(SHOP.handed_all("w1").removesuffix(">"))
+    assert SHOP.inbound_of_handed(handed) == inbound
+    assert SHOP.workflow_of_inbound(inbound) == ("support", "echo")
+
+
 @pytest.mark.parametrize("subject", ["", "fl.shop.in.support.echo", "fl.shop.in.support.echo.chat"])
 def test_a_subject_that_names_no_room_is_malformed(subject: str) -> None:
     with pytest.raises(Malformed, match="is no subject of a message"):
