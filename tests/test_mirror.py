@@ -20,6 +20,13 @@ NO_TEST_OF_THEIR_OWN = {
     # can show that nothing is lost. The rules themselves are in modules that have tests.
     "shared/bus.py": "the NATS client: tests/system, all of it",
     "shared/roomlog.py": "reads the streams of a real NATS: tests/system/test_rooms.py",
+    "shared/runstore.py": "the stream of the runs, on a real NATS: tests/system/test_runs.py",
+    "edge/runs.py": "tests/system/test_runs.py",
+    "edge/viewer.py": "tests/system/test_runs.py",
+    "edge/copies.py": "tests/system/test_runs.py: runs without resume",
+    "workers/logged.py": "tests/system/test_runs.py",
+    "workers/writer.py": "tests/system/test_runs.py",
+    "workers/sweeper.py": "tests/system/test_runs.py: runs that nobody reads",
     "edge/relay.py": "the shell of protocol/delivery.py: tests/system/test_failures.py",
     "edge/hub.py": "the shell of room.py: tests/system/test_rooms.py",
     "edge/gathering.py": "tests/system/test_resume.py: several rooms on one stream",
@@ -31,6 +38,7 @@ NO_TEST_OF_THEIR_OWN = {
     "workers/watchdog.py": "a stuck loop needs a process: tests/system/test_failures.py",
     # The way of a request: tested as clients see it.
     "edge/app.py": "tests/system/test_outcomes.py",
+    "edge/attach.py": "tests/system/test_runs.py",
     "edge/connection.py": "the shell of session.py: tests/system/test_protocols.py",
     "edge/scopes.py": "tests/system/test_connections.py and test_failures.py",
     "edge/admission.py": "tests/system/test_policies.py and test_inputs.py",

@@ -6,13 +6,64 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fairlead.admin import problem_response
 from fairlead.protocol import envelope
 from fairlead.protocol.envelope import DataType, Kind, Work
 from fairlead.protocol.manifest import Route
+from fairlead.protocol.problems import NO_WORKER
+from fairlead.telemetry import Hop
 from fairlead_edge.relay import Flight, Owner, Relay
+
+RETRY_AFTER = {"Retry-After": "1"}
 
 CHECK = 0
 """Number of a connection's check; its messages are numbered from 1."""
+
+RUN = 1
+"""Number of a connection's or a stream's run."""
+
+
+class Refused(Exception):
+    """The request is answered with a problem."""
+
+    def __init__(
+        self, status: int, detail: str | None, headers: dict[str, str] | None = None, **members: Any
+    ) -> None:
+        super().__init__(detail)
+        self.response = problem_response(status, detail, headers, **members)
+
+    @classmethod
+    def by_worker(cls, failure: dict[str, Any]) -> Refused:
+        """As a worker, or the relay, said."""
+        members = {k: v for k, v in failure.items() if k not in ("type", "title")}
+        status = int(members.pop("status", 500))
+        headers = RETRY_AFTER if status == NO_WORKER else None
+        return cls(status, members.pop("detail", None), headers, **members)
+
+
+class Left(Exception):
+    """The client has gone before it was answered."""
+
+
+@dataclass(slots=True)
+class Settled:
+    """What the handshake settled.
+
+    Attributes:
+        subject: NATS subject of the client's messages.
+        context: query, headers, path and subject, encoded once.
+        who: the subject's id, or "".
+    """
+
+    route: Route
+    subject: str
+    context: bytes
+    who: str = ""
+
+    def admit(self, who: str, subject: Any) -> None:
+        """Policies found who it is; `subject` is a JSON value."""
+        self.who = who
+        self.context = admitted(self.context, subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +82,10 @@ class Verdict:
 
 
 class Check(Owner):
-    """One question; `verdict` is done when it is answered."""
+    """One question; `verdict` is done when it is answered.
+
+    The opening of a run with `resume` is one, too: what it says later is said by its log.
+    """
 
     __slots__ = ("_flight", "_relay", "_seen", "id", "verdict")
 
@@ -42,10 +96,14 @@ class Check(Owner):
         self._seen = Verdict(None)
         self._flight: Flight | None = None
 
-    def ask(self, route: Route, subject: str, context: bytes, body: bytes, sent: float) -> None:
-        """Args: subject: NATS subject of the route's work; sent: seconds since the epoch."""
-        work = Work(Kind.CHECK, DataType.BINARY, body, sent, "", "", context)
-        self._flight = Flight(self, route, CHECK, subject, work)
+    def ask(
+        self, settled: Settled, kind: Kind, sent: float, body: bytes = b"", key: str = "",
+        trace: str = "", hop: Hop | None = None,
+    ) -> None:  # fmt: skip
+        """Args: sent: seconds since the epoch; key: token of the run that is opened."""
+        work = Work(kind, DataType.BINARY, body, sent, trace, key, settled.context)
+        number = RUN if kind is Kind.OPEN else CHECK
+        self._flight = Flight(self, settled.route, number, settled.subject, work, hop=hop)
         self._relay.submit(self._flight)
 
     def give_up(self) -> None:
@@ -67,3 +125,37 @@ def admitted(context: bytes, subject: Any) -> bytes:
     if subject is None:
         return context
     return envelope.encode_context(replace(envelope.decode_context(context), subject=subject))
+
+
+async def answered(verdict: asyncio.Future[Verdict], leaving: asyncio.Future[Any]) -> Verdict:
+    """What a worker says of a client, if the client stays as long.
+
+    Raises:
+        Refused: it is not to come in. Left: it is gone.
+    """
+    either: set[asyncio.Future[Any]] = {verdict, leaving}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if not verdict.done():
+        raise Left
+    if verdict.result().failure is not None:
+        raise Refused.by_worker(verdict.result().failure or {})
+    return verdict.result()
+
+
+async def checked(
+    relay: Relay, id: str, settled: Settled, leaving: asyncio.Future[Any], sent: float,
+    body: bytes = b"", kind: Kind = Kind.CHECK,
+) -> Verdict:  # fmt: skip
+    """Have a worker ask the policies and check the inputs; raises as `answered`."""
+    check = Check(relay, id)
+    check.ask(settled, kind, sent, body)
+    return await given(check, leaving)
+
+
+async def given(check: Check, leaving: asyncio.Future[Any]) -> Verdict:
+    """The answer to a question that was asked; raises as `answered`."""
+    try:
+        return await answered(check.verdict, leaving)
+    except BaseException:
+        check.give_up()
+        raise

@@ -22,17 +22,18 @@ from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from fairlead.admin import problem_response, read_body
+from fairlead.admin import read_body
 from fairlead.errors import BadName, Malformed, NotStored
 from fairlead.protocol import cursor, frames
-from fairlead.protocol.cursor import Position
+from fairlead.protocol.cursor import Position, RunPlace
 from fairlead.protocol.envelope import Context, encode_context, grouped
 from fairlead.protocol.manifest import Route
-from fairlead.protocol.problems import MAX_MESSAGE, NO_WORKER, Close
+from fairlead.protocol.problems import MAX_MESSAGE, Close
 from fairlead.telemetry import parent_of, unsampled
-from fairlead_edge.admission import Check, Verdict
+from fairlead_edge.admission import RETRY_AFTER, Left, Refused, Settled, answered, checked
 from fairlead_edge.asgi import AsgiProtocol, supports_denial
-from fairlead_edge.connection import CameBack, Connection, Protocol, Settled
+from fairlead_edge.attach import Asked, Over, attach, begin, cancel
+from fairlead_edge.connection import CameBack, Connection, Protocol
 from fairlead_edge.gathering import LIMIT, positions_of
 from fairlead_edge.host import Host
 from fairlead_edge.pages import Pages
@@ -45,32 +46,8 @@ from fairlead_edge.ws import EXTENSION
 
 log = logging.getLogger("fairlead.edge")
 
-RETRY_AFTER = {"Retry-After": "1"}
-
 # Of the hop or the handshake, not of the client.
 _HEADERS_OF_THE_HOP = frozenset({"connection", "upgrade", "keep-alive", "transfer-encoding", "te"})
-
-
-class Refused(Exception):
-    """The request is answered with a problem."""
-
-    def __init__(
-        self, status: int, detail: str | None, headers: dict[str, str] | None = None, **members: Any
-    ) -> None:
-        super().__init__(detail)
-        self.response = problem_response(status, detail, headers, **members)
-
-    @classmethod
-    def by_worker(cls, failure: dict[str, Any]) -> Refused:
-        """As a worker, or the relay, said."""
-        members = {k: v for k, v in failure.items() if k not in ("type", "title")}
-        status = int(members.pop("status", 500))
-        headers = RETRY_AFTER if status == NO_WORKER else None
-        return cls(status, members.pop("detail", None), headers, **members)
-
-
-class Left(Exception):
-    """The client has gone before it was answered."""
 
 
 class EdgeApp:
@@ -138,7 +115,7 @@ class EdgeApp:
         context = encode_context(_context(scope, query, match))
         settled = Settled(match.route, _inbound(host, match.route, topic, channel), context)
         if match.route.checks and match.route.run == "message":
-            verdict = await _checked(host, id, settled, b"", leaving)
+            verdict = await checked(host.relay, id, settled, leaving, host.now())
             settled.admit(verdict.who, verdict.subject)
         room = await _open(host, match.route, topic, channel)
         v1 = frames.SUBPROTOCOL in scope.get("subprotocols", ())
@@ -158,7 +135,7 @@ class EdgeApp:
         try:
             if isinstance(connection.scope, ConnectionScope):
                 connection.scope.open()
-                await _answered(connection.scope.verdict, leaving)
+                await answered(connection.scope.verdict, leaving)
             if leaving.done():
                 raise Left
             leaving.cancel()
@@ -179,15 +156,19 @@ class EdgeApp:
             if self._pages and (page := await self._pages.answer(scope, host.fleet.table)):
                 await page(scope, receive, send)
                 return
-            match = _find(host, scope, request.method)
             query = _query(scope)
+            run = dict(query).get("run")
+            match = _find(host, scope, request.method) if run is None else _find_run(host, scope)
             rooms = _rooms(match, query)
-            if match.route.transport == "sse" and "run" in dict(query):
-                # It asks to attach. To ignore that would start a run that nobody wanted.
-                raise Refused(404, "no run can be attached to in this version; leave ?run= out")
             resumed = _resumed(match.route, request.headers, query)
-            if isinstance(resumed, _Ended):
-                await Response(status_code=204)(scope, receive, send)
+            if isinstance(resumed, cursor.End):
+                raise Over
+            place = resumed if isinstance(resumed, RunPlace) else None
+            if (run is not None and match.route.executes) or place is not None:
+                key, named = dict(query).get("key", ""), run or (place.run if place else "")
+                seen = place if place is not None and place.run == named else None
+                asked = Asked(named, key, seen, resumed is not None)
+                await self._serve_run(host, match, query, rooms[0], asked, request, send)
                 return
             body = await read_body(request, MAX_MESSAGE)
             if body is None:
@@ -197,12 +178,37 @@ class EdgeApp:
             await self._serve_stream(host, settled, rooms, request, body, resumed, send)
         except Refused as refused:
             await refused.response(scope, receive, send)
+        except Over:
+            await Response(status_code=204)(scope, receive, send)
         except (ClientDisconnect, Left):
             return
 
+    async def _serve_run(
+        self, host: Host, match: Match, query: list[tuple[str, str]], room: tuple[str, str],
+        asked: Asked, request: Request, send: Send,
+    ) -> None:  # fmt: skip
+        """Show a run that is there, or end it.
+
+        Raises:
+            Refused, Over: nothing was sent yet.
+        """
+        route = match.route
+        context = encode_context(_context(request.scope, query, match))
+        settled = Settled(route, _inbound(host, route, *room), context)
+        leaving = asyncio.ensure_future(_until_disconnect(request.receive))
+        try:
+            if request.method == "DELETE":
+                await cancel(host, settled, asked, leaving)
+                raise Over
+            stream = await attach(host, settled, asked, leaving)
+            parent = parent_of(request.headers.get("traceparent", ""))
+            await _shown(stream, str(unsampled(parent)), leaving, send)
+        finally:
+            leaving.cancel()
+
     async def _serve_stream(
         self, host: Host, settled: Settled, of: list[tuple[str, str]], request: Request, body: bytes,
-        resumed: str | None, send: Send,
+        resumed: Resumed, send: Send,
     ) -> None:  # fmt: skip
         """Answer with events, or say why not.
 
@@ -213,31 +219,35 @@ class EdgeApp:
         leaving = asyncio.ensure_future(_until_disconnect(request.receive))
         try:
             if route.checks and (route.transport == "websocket" or not route.executes):
-                verdict = await _checked(host, host.new_id(), settled, body, leaving)
+                verdict = await checked(
+                    host.relay, host.new_id(), settled, leaving, host.now(), body
+                )
                 settled.admit(verdict.who, verdict.subject)
             if route.transport == "websocket":
                 raise Refused(
                     426, "this endpoint is a WebSocket; it would have been accepted",
                     {"Upgrade": "websocket"},
                 )  # fmt: skip
+            parent = parent_of(request.headers.get("traceparent", ""))
+            hop = host.receive_span(route, parent, len(body))
+            trace = hop.parent if hop is not None else unsampled(parent)
+            if route.resume is not None:
+                back = resumed is not None
+                stream = await begin(host, settled, body, str(trace), hop, leaving, back)
+                await _shown(stream, str(trace), leaving, send)
+                return
             rooms = await _open_all(host, route, of) if route.topic else []
             stream = Stream(host, route, rooms)
             replays: list[Replay | None] = []
-            if resumed is not None and rooms and not route.executes:
+            if isinstance(resumed, str) and rooms and not route.executes:
                 single = len(rooms) == 1
                 at = [position_of(resumed, rooms[0])] if single else positions_of(resumed, rooms)
                 replays = await _replays(host, rooms, at)
             stream.who = settled.who
-            parent = parent_of(request.headers.get("traceparent", ""))
-            hop = host.receive_span(route, parent, len(body))
-            trace = hop.parent if hop is not None else unsampled(parent)
             if resumed is not None:
                 stream.say(named_event("resumed", {"recovered": any(replays)}))
             stream.start(settled.subject, body, settled.context, trace, hop, replays)
-            try:
-                await _stream(stream, str(trace), leaving, send)
-            finally:
-                stream.closed()
+            await _shown(stream, str(trace), leaving, send)
         finally:
             leaving.cancel()
 
@@ -252,34 +262,6 @@ def _inbound(host: Host, route: Route, topic: str, channel: str) -> str:
     return host.bus.subjects.inbound(route.feature, route.workflow, topic, channel)
 
 
-async def _answered(verdict: asyncio.Future[Verdict], leaving: asyncio.Future[Any]) -> Verdict:
-    """What a worker says of a client, if the client stays as long.
-
-    Raises:
-        Refused: it is not to come in. Left: it is gone.
-    """
-    either: set[asyncio.Future[Any]] = {verdict, leaving}
-    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    if not verdict.done():
-        raise Left
-    if verdict.result().failure is not None:
-        raise Refused.by_worker(verdict.result().failure or {})
-    return verdict.result()
-
-
-async def _checked(
-    host: Host, id: str, settled: Settled, body: bytes, leaving: asyncio.Future[Any]
-) -> Verdict:
-    """Have a worker ask the policies and check the inputs; raises as `_answered`."""
-    check = Check(host.relay, id)
-    check.ask(settled.route, settled.subject, settled.context, body, host.now())
-    try:
-        return await _answered(check.verdict, leaving)
-    except BaseException:
-        check.give_up()
-        raise
-
-
 def _as_asgi(handler: Any) -> Any:
     """Starlette calls a class's instance as an ASGI application, a function as an endpoint."""
 
@@ -288,6 +270,14 @@ def _as_asgi(handler: Any) -> Any:
             await handler(scope, receive, send)
 
     return Endpoint()
+
+
+async def _shown(stream: Stream, trace: str, leaving: asyncio.Future[Any], send: Send) -> None:
+    """Answer with a stream that was started, to its end; raises as `_stream`."""
+    try:
+        await _stream(stream, trace, leaving, send)
+    finally:
+        stream.closed()
 
 
 async def _stream(stream: Stream, trace: str, leaving: asyncio.Future[Any], send: Send) -> None:
@@ -320,6 +310,7 @@ async def _write(stream: Stream, trace: str, send: Send) -> None:
     }
     if stream.run:
         headers["fairlead-run"] = stream.run
+        headers["fairlead-run-token"] = stream.key
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": 200, "headers": raw})
     # The head alone, so that a client sees at once that it was accepted.
@@ -355,6 +346,22 @@ def _find(host: Host, scope: Scope, way: str) -> Match:
             " for WebSockets" if methods else ""))  # fmt: skip
     allowed = ", ".join(sorted(methods or {"GET"}))
     raise Refused(405, f"{way} is not served here; expected {allowed}", {"Allow": allowed})
+
+
+def _find_run(host: Host, scope: Scope) -> Match:
+    """The route of a run, however it was begun: it is read with GET, and ended with DELETE.
+
+    Raises:
+        Refused: 404, there is none; 405 for other methods.
+    """
+    if scope["method"] not in ("GET", "DELETE"):
+        detail = f"{scope['method']} with ?run= is not served; expected GET or DELETE"
+        raise Refused(405, detail, {"Allow": "GET, DELETE"})
+    for way in ("GET", "POST"):
+        found = host.fleet.table.find(_path_below_the_mount(scope), way)
+        if isinstance(found, Match):
+            return found
+    return _find(host, scope, "GET")
 
 
 def _path_below_the_mount(scope: Scope) -> bytes:
@@ -450,15 +457,12 @@ async def _replays(host: Host, rooms: list[Room], at: list[Position | None]) -> 
         raise Refused(503, f"what was missed cannot be read: {detail}", RETRY_AFTER) from None
 
 
-class _Ended:
-    """What is to be resumed has ended."""
+Resumed = str | RunPlace | cursor.End | None
+"""What a client sent as its cursor: a place in a run, the end of one, or something else."""
 
 
-_ENDED = _Ended()
-
-
-def _resumed(route: Route, headers: Headers, query: list[tuple[str, str]]) -> str | _Ended | None:
-    """What a request to resume means: None if it is none, _ENDED if there is nothing more to come.
+def _resumed(route: Route, headers: Headers, query: list[tuple[str, str]]) -> Resumed:
+    """What a request to resume means; None if it is none.
 
     A browser sends `Last-Event-ID` by itself, so an end that comes back must not start a
     new run.
@@ -467,8 +471,9 @@ def _resumed(route: Route, headers: Headers, query: list[tuple[str, str]]) -> st
     if not last:
         return None
     try:
-        if isinstance(cursor.decode(last, route.endpoint), cursor.End):
-            return _ENDED
+        found = cursor.decode(last, route.endpoint)
+        if isinstance(found, cursor.End) or (isinstance(found, RunPlace) and route.resume):
+            return found
     except Malformed:
         pass
     return last

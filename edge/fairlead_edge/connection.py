@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
@@ -22,8 +21,9 @@ from fairlead.protocol.frames import Cancel
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, Close, problem
 from fairlead.telemetry import parent_of
-from fairlead_edge.admission import admitted
+from fairlead_edge.admission import Settled
 from fairlead_edge.asgi import AsgiProtocol
+from fairlead_edge.attach import cancel_anywhere
 from fairlead_edge.host import Host
 from fairlead_edge.relay import Flight
 from fairlead_edge.replay import Replay
@@ -42,27 +42,6 @@ RAW_WAITING = 64 * 1024
 
 BUDGET = 1024 * 1024
 """Bytes that may wait for a client that does not read; with more it is closed with 4001."""
-
-
-@dataclass(slots=True)
-class Settled:
-    """What the handshake settled.
-
-    Attributes:
-        subject: NATS subject of the client's messages.
-        context: query, headers, path and subject, encoded once.
-        who: the subject's id, or "".
-    """
-
-    route: Route
-    subject: str
-    context: bytes
-    who: str = ""
-
-    def admit(self, who: str, subject: Any) -> None:
-        """Policies found who it is; `subject` is a JSON value."""
-        self.who = who
-        self.context = admitted(self.context, subject)
 
 
 class CameBack(NamedTuple):
@@ -214,9 +193,14 @@ class Connection:
         assert self._session is not None
         if frame.run is not None:
             if not self.scope.cancel_run(frame.run):
-                self._send(frames.error(problem(404, f"run {frame.run[:80]!r} is not known")))
+                self.host.chore(self._cancel_elsewhere(frame.run, frame.key))
         elif frame.ref in self._session.unacknowledged:  # else the answers have crossed
             self.scope.cancel(frame.ref)
+
+    async def _cancel_elsewhere(self, run: str, key: str) -> None:
+        if not await cancel_anywhere(self.host, run, key, self.who):
+            detail = f"run {run[:80]!r} is not known here, or needs its token as key"
+            self._send(frames.error(problem(404, detail)))
 
     # What the scope tells
 

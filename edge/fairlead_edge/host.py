@@ -7,7 +7,8 @@ import itertools
 import logging
 import secrets
 import time
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from fairlead.bus import Bus
 from fairlead.protocol.envelope import DataType
@@ -21,6 +22,7 @@ from fairlead_edge.hub import Hub
 from fairlead_edge.peers import Peers
 from fairlead_edge.relay import Relay
 from fairlead_edge.routes import RouteTable
+from fairlead_edge.runs import Runs
 from fairlead_edge.settings import EdgeSettings
 
 log = logging.getLogger("fairlead.edge")
@@ -89,11 +91,19 @@ class Host:
         self.hub = Hub(bus, tracing)
         self.peers = Peers(bus)
         self.relay = Relay(bus, edge, self.peers, settings.worker_wait, self._choose_worker)
+        self.runs = Runs(bus, self.relay, edge, self.new_id)
         self.fleet = Fleet(bus, self.relay.beat, self.relay.worker_gone, self._routes_changed)
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)
         self._writing: list[Client] = []
         self._idle = asyncio.Event()
+        self._chores: set[asyncio.Task[None]] = set()
+
+    def chore(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done that nobody waits for."""
+        task = self._loop.create_task(work)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
 
     def _choose_worker(self, route: Route) -> str:
         return self.fleet.choose(route)

@@ -110,14 +110,28 @@ class Hub:
             NotStored: the room's stream does not answer.
             TimeoutError: NATS does not.
         """
-        subject = self._bus.subjects.log(topic, channel)
+        subjects = self._bus.subjects
+        subject, stream = subjects.log(topic, channel), subjects.stream(template)
         opened = self._rooms.get(subject)
         if opened is None:
-            opened = self._listen(
-                subject, Room(subject, template, topic, channel, history, self._rings)
-            )
+            room = Room(subject, template, topic, channel, history, self._rings, stream)
+            live = subjects.live(topic, channel)
+            opened = self._listen(room, live if history is not None else subject)
         elif opened.room.history is not None and history is not None:
             opened.room.history = history  # a newer build may keep more, or less
+        return await self._held(opened)
+
+    async def open_run(self, run: str) -> Room:
+        """Listen to the log of a run; as `open`, and raises as it."""
+        subjects = self._bus.subjects
+        subject = subjects.run_log(run)
+        opened = self._rooms.get(subject)
+        if opened is None:
+            room = Room(subject, "run", "", run, _RUN_HISTORY, self._rings, subjects.runs)
+            opened = self._listen(room, subjects.run_live(run))
+        return await self._held(opened)
+
+    async def _held(self, opened: _Open) -> Room:
         opened.holders += 1
         if opened.lingering is not None:
             opened.lingering.cancel()
@@ -159,13 +173,11 @@ class Hub:
         if opened.holders == 0:
             opened.lingering = self._loop.call_later(LINGER, self._forget, opened)
 
-    def _listen(self, subject: str, room: Room) -> _Open:
-        live = self._bus.subjects.live(room.topic, room.channel)
-        source = live if room.history is not None else subject
+    def _listen(self, room: Room, source: str) -> _Open:
         opened = _Open(room, _NO_INTEREST)
         handler = functools.partial(self._received, opened)
         opened.interest = self._bus.subscribe(source, handler)
-        self._rooms[subject] = opened
+        self._rooms[room.subject] = opened
         return opened
 
     def _forget(self, opened: _Open) -> None:
@@ -187,7 +199,7 @@ class Hub:
         if opened.room.history is None:
             await self._bus.round_trip()
             return None
-        state = await self._state(opened.room.template)
+        state = await self._state(opened.room.stream)
         room, last = opened.room, opened.room.position
         if last is not None and last.created != state.created:
             self._lost(opened)  # somebody made the stream anew: what it had is not known
@@ -211,7 +223,7 @@ class Hub:
         """
         room = opened.room
         async with self._reading:
-            last = await roomlog.last(self._bus, room.template, room.subject)
+            last = await roomlog.last(self._bus, room.stream, room.subject)
         if room.position is None or last <= room.position.sequence:
             return False
         if opened.held is None:
@@ -219,32 +231,32 @@ class Hub:
             self._fill(opened, last)
         return True
 
-    async def _state(self, template: str) -> StreamState:
-        """Where a topic's stream stands; those who ask while a question is out share the next one.
+    async def _state(self, stream: str) -> StreamState:
+        """Where a stream stands; those who ask while a question is out share the next one.
 
         They cannot share that one: it may have been answered before they listened.
         """
-        running = self._asking.get(template)
+        running = self._asking.get(stream)
         if running is None:
-            running = self._asking[template] = _Question()
-            running.task = self._loop.create_task(self._ask(template, running))
+            running = self._asking[stream] = _Question()
+            running.task = self._loop.create_task(self._ask(stream, running))
             return await asyncio.shield(running.task)
         if running.next is None:
-            running.next = self._loop.create_task(self._ask_after(template, running))
+            running.next = self._loop.create_task(self._ask_after(stream, running))
         return await asyncio.shield(running.next)
 
-    async def _ask(self, template: str, question: _Question) -> StreamState:
+    async def _ask(self, stream: str, question: _Question) -> StreamState:
         try:
-            return await roomlog.state(self._bus, template)
+            return await roomlog.state(self._bus, stream)
         finally:
             if question.next is None:
-                del self._asking[template]
+                del self._asking[stream]
 
-    async def _ask_after(self, template: str, before: _Question) -> StreamState:
+    async def _ask_after(self, stream: str, before: _Question) -> StreamState:
         assert before.task is not None
         await asyncio.wait({before.task})
-        question = self._asking[template] = _Question()
-        question.task = self._loop.create_task(self._ask(template, question))
+        question = self._asking[stream] = _Question()
+        question.task = self._loop.create_task(self._ask(stream, question))
         return await question.task
 
     # Those who come back (replay.py)
@@ -282,7 +294,7 @@ class Hub:
             NotStored: the stream does not answer.
         """
         async with self._reading:
-            found = await roomlog.read_page(self._bus, room.template, room.subject, after)
+            found = await roomlog.read_page(self._bus, room.stream, room.subject, after)
         return [room.read(headers, data) for headers, data in found]
 
     async def last(self, room: Room) -> int:
@@ -292,7 +304,7 @@ class Hub:
             NotStored: the stream does not answer.
         """
         async with self._reading:
-            return await roomlog.last(self._bus, room.template, room.subject)
+            return await roomlog.last(self._bus, room.stream, room.subject)
 
     # Quiet rooms
 
@@ -386,7 +398,7 @@ class Hub:
             try:
                 async with self._reading:
                     missed = await roomlog.read(
-                        self._bus, room.template, room.subject, since.sequence
+                        self._bus, room.stream, room.subject, since.sequence
                     )
                     whole = await self.whole(room, since)
             except NotStored as error:
@@ -421,10 +433,10 @@ class Hub:
         Raises:
             NotStored: the stream does not answer.
         """
-        first = await roomlog.first(self._bus, room.template, room.subject)
+        first = await roomlog.first(self._bus, room.stream, room.subject)
         if 0 < first <= since.sequence:
             return True
-        kept = await roomlog.kept(self._bus, room.template, room.subject)
+        kept = await roomlog.kept(self._bus, room.stream, room.subject)
         history = room.history
         if history is None:
             return False  # a newer build keeps nothing here
@@ -507,5 +519,8 @@ class _Question:
         self.task: asyncio.Task[StreamState] | None = None
         self.next: asyncio.Task[StreamState] | None = None
 
+
+_RUN_HISTORY = History(size=2**31, age=30 * 24 * 3600.0)
+"""No limits of a room's kind hold for a run's log: its worker bounds it, and numbers what it writes."""
 
 _NO_INTEREST = Interest(0, "", "", lambda *_: None)

@@ -19,7 +19,7 @@ from fairlead.bus import Bus, no_responders
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
 from fairlead.protocol.delivery import Delivery, State
-from fairlead.protocol.envelope import Answer, Control, DataType, Kind, Work
+from fairlead.protocol.envelope import Answer, Control, DataType, Kind, Wish, Work
 from fairlead.protocol.manifest import Beat, Route
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
 from fairlead.protocol.subjects import CENSUS, parse_answer
@@ -77,6 +77,10 @@ class Owner:
 
     def nats_came(self, flight: Flight) -> None:
         """What was sent to its worker in the last seconds may be lost."""
+
+    def wanted(self, flight: Flight, key: str, who: str, wish: Wish) -> bool:
+        """A client elsewhere wants something of this run; False if it may not, or cannot be."""
+        return False
 
     def finished(self, flight: Flight, failure: dict[str, Any] | None) -> None:
         """Executed, or failed for good with a problem. Called exactly once."""
@@ -342,6 +346,12 @@ class Relay:
             self._send(flight)
 
     def _direct(self, connection: str, reply: str, data: bytes) -> None:
+        if data and data[0] == Answer.RUN:
+            number, key, who, wish = envelope.decode_run(data)
+            flight = self._flights.get((connection, number))
+            granted = flight is not None and flight.owner.wanted(flight, key, who, wish)
+            self._bus.publish(reply, b"1" if granted else b"0")
+            return
         if not data or data[0] != Answer.DIRECT:
             raise Malformed(f"a connection is told {data[:1]!r}")
         topic, sender, data_type, body = envelope.decode_direct(data)

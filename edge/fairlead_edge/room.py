@@ -1,5 +1,7 @@
 """A room on one edge: who is in it, and each message encoded once for all of them.
 
+The log of a run with `resume` is one, too: its members are those who read it.
+
 Pure: members are anything with the methods below, and bytes go out through them.
 """
 
@@ -172,7 +174,7 @@ class Room:
     """One room on this edge.
 
     Attributes:
-        subject: its NATS subject; the owner of its cursors.
+        subject: its NATS subject; the owner of its cursors. stream: what keeps it.
         topic, channel: what `subject` was made of; `template` is what the topic is a name of.
         history: what its stream keeps; None keeps nothing.
         position: up to where its log was seen; None without history, or before that is known.
@@ -182,15 +184,16 @@ class Room:
     """
 
     __slots__ = (
-        "channel", "history", "members", "pending", "position", "ring", "subject", "template",
-        "topic",
+        "channel", "history", "members", "pending", "position", "ring", "stream", "subject",
+        "template", "topic",
     )  # fmt: skip
 
     def __init__(
         self, subject: str, template: str, topic: str, channel: str, history: History | None,
-        budget: Budget,
+        budget: Budget, stream: str,
     ) -> None:  # fmt: skip
         self.subject = subject
+        self.stream = stream
         self.template = template
         self.topic = topic
         self.channel = channel

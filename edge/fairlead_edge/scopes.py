@@ -12,9 +12,9 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fairlead.protocol.envelope import DataType, Kind, Work
+from fairlead.protocol.envelope import DataType, Kind, Wish, Work
 from fairlead.protocol.problems import CANCELLED, problem
-from fairlead_edge.admission import Verdict
+from fairlead_edge.admission import RUN, Verdict
 from fairlead_edge.relay import Flight, Owner
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ INPUT_WINDOW = 16
 
 INPUT_BYTES = 256 * 1024
 """Bytes of those; one message is always sent."""
-
-RUN = 1
-"""Number of a connection's run among its flights."""
 
 
 class Scope(Protocol):
@@ -316,6 +313,12 @@ class ConnectionScope(Owner):
 
     def restarted(self, flight: Flight) -> None:
         self._connection.restarted(flight)
+
+    def wanted(self, flight: Flight, key: str, who: str, wish: Wish) -> bool:
+        if wish is not Wish.CANCEL or not who or who != self._connection.who:
+            return False
+        self._connection.host.relay.cancel(flight)
+        return True
 
     def nats_came(self, flight: Flight) -> None:
         if self._running:

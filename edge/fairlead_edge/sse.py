@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
-from fairlead.protocol import cursor
-from fairlead.protocol.envelope import DataType, Kind, Work
+from fairlead.protocol import cursor, envelope
+from fairlead.protocol.delivery import LOST_AFTER
+from fairlead.protocol.envelope import Answer, DataType, Kind, Wish, Work
 from fairlead.protocol.manifest import Route
-from fairlead.protocol.problems import Close
+from fairlead.protocol.problems import CANCELLED, Close
 from fairlead.protocol.traceparent import Traceparent
 from fairlead.telemetry import Hop
-from fairlead_edge.admission import admitted
+from fairlead_edge.admission import RUN, admitted
 from fairlead_edge.gathering import Gathering
 from fairlead_edge.host import Host
 from fairlead_edge.relay import Flight, Owner
@@ -45,7 +47,9 @@ def named_event(name: str, data: Any, id: str | None = None) -> bytes:
     return sse_item(DataType.JSON, orjson.dumps(data), text=False, id=id, event=name)
 
 
-def event_item(meta: dict[str, Any], data_type: DataType, data: bytes, text: bool) -> bytes:
+def event_item(
+    meta: dict[str, Any], data_type: DataType, data: bytes, text: bool, id: str | None = None
+) -> bytes:
     """An item with fields of its own; one with just a comment is only that."""
     head = b""
     if "comment" in meta:
@@ -54,7 +58,23 @@ def event_item(meta: dict[str, Any], data_type: DataType, data: bytes, text: boo
         head += b"retry: %d\n" % meta["retry"]
     if meta.get("empty"):
         return head + b"\n"
-    return head + sse_item(data_type, data, text=text, event=str(meta.get("event", "")))
+    return head + sse_item(data_type, data, text=text, id=id, event=str(meta.get("event", "")))
+
+
+class Shown(Protocol):
+    """A run that began without this stream, or outlives it."""
+
+    def enter(self) -> None:
+        """The stream is there."""
+        ...
+
+    def left(self) -> None:
+        """It is not any more."""
+        ...
+
+    def wrote(self, sequence: int, size: int) -> None:
+        """Some of what the stream was given is written."""
+        ...
 
 
 class Stream(Owner):
@@ -64,7 +84,7 @@ class Stream(Owner):
         id: `<edge>-…`, as that of a WebSocket.
         head: done when the head may be sent: None, or the problem to answer instead.
         cut: done when its client reads so slowly that it is given up.
-        run: id of its run, or "" without one.
+        run, key: id and token of its run, or "" without one.
         who: its subject's id, or "".
     """
 
@@ -76,13 +96,17 @@ class Stream(Owner):
         )
         self.cut: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.run = ""
+        self.key = ""
         self.who = ""
         self._host = host
         self._rooms = rooms
         # One room speaks to the stream itself, in bytes that all its members share.
         self._gathering = Gathering(self, rooms) if len(rooms) > 1 else None
         self._flight: Flight | None = None
-        self._outgoing: deque[tuple[bytes, Flight | None]] = deque()
+        self._viewer: Shown | None = None
+        self._copied_until = 0.0  # loop time
+        # With each piece who is told that it is written: a run here, or the viewer of a log's entry.
+        self._outgoing: deque[tuple[bytes, Flight | int | None]] = deque()
         self._room_waiting = 0
         self._news = asyncio.Event()
         self._drained = asyncio.Event()
@@ -124,8 +148,9 @@ class Stream(Owner):
             self.head.set_result(None)
             return
         work = Work(Kind.OPEN, DataType.BINARY, body, self._host.now(), str(trace), "", context)
-        self._flight = Flight(self, self.route, 1, subject, work, hop=hop)
+        self._flight = Flight(self, self.route, RUN, subject, work, hop=hop)
         self.run = self._flight.run_id
+        self.key = secrets.token_urlsafe(16)
         self._host.relay.submit(self._flight)
 
     def _enter(self, replays: Sequence[Replay | None]) -> None:
@@ -142,6 +167,14 @@ class Stream(Owner):
                 self._host.hub.join(room, member)
         if self._rooms and not self.route.executes and not any(replays):
             self.say_cursor()
+
+    def show(self, viewer: Shown) -> None:
+        """Show a run that has begun, or has ended."""
+        self._host.entered(self)
+        self._host.peers.known(self)
+        self._viewer = viewer
+        viewer.enter()
+        self.head.set_result(None)
 
     def say_cursor(self) -> None:
         """Tell where the rooms stand: who comes back before the first message has missed nothing."""
@@ -167,6 +200,10 @@ class Stream(Owner):
     def item(
         self, flight: Flight, data_type: DataType, data: bytes, meta: dict[str, Any] | None
     ) -> None:
+        if meta is None:
+            self._copy(envelope.item(Answer.ITEM, data_type, data))
+        else:
+            self._copy(envelope.event(meta, data_type, data))
         if self._gone:
             self._host.relay.credit(flight, len(data))  # on_disconnect="continue": nobody slows it
             return
@@ -175,6 +212,22 @@ class Stream(Owner):
         else:
             encoded = event_item(meta, data_type, data, self._text)
         self._write(encoded, flight)
+
+    def wanted(self, flight: Flight, key: str, who: str, wish: Wish) -> bool:
+        mine = bool(who) and who == self.who
+        if not (secrets.compare_digest(key.encode(), self.key.encode()) if key else mine):
+            return False
+        if wish is Wish.CANCEL:
+            self._host.relay.cancel(flight)
+        else:
+            self._copied_until = asyncio.get_running_loop().time() + LOST_AFTER
+        return True
+
+    def _copy(self, answer: bytes) -> None:
+        """Pass on what the run says to those who read it elsewhere."""
+        if self._copied_until and asyncio.get_running_loop().time() < self._copied_until:
+            bus = self._host.bus
+            bus.publish(bus.subjects.run_live(self.run), answer)
 
     def worker_lost(self, flight: Flight) -> bool:
         return not self.head.done() or self.route.on_worker_lost == "restart"
@@ -189,10 +242,35 @@ class Stream(Owner):
             self.head.set_result(failure)
             if failure is not None:
                 return
+        if failure is not None and failure.get("status") == CANCELLED:
+            failure = None  # somebody wanted it to end
+        self._copy(bytes([Answer.DONE]) if failure is None else envelope.error(failure))
+        if failure is None and self._rooms:
+            return  # its run has ended, its membership has not
+        self.show_end(failure)
+
+    # What the viewer of a run's log tells
+
+    def show_item(
+        self, data_type: DataType, data: bytes, meta: dict[str, Any] | None, id: str | None,
+        sequence: int,
+    ) -> int:  # fmt: skip
+        """Send an item of a shown run; returns how many bytes it is."""
+        if meta is None:
+            encoded = sse_item(data_type, data, text=self._text, id=id)
+        else:
+            encoded = event_item(meta, data_type, data, self._text, id)
+        self._write(encoded, sequence)
+        return len(encoded)
+
+    def show_event(self, name: str, data: Any, id: str) -> None:
+        """Send an event of ours, in a log's order."""
+        self._write(named_event(name, data, id), None)
+
+    def show_end(self, failure: dict[str, Any] | None) -> None:
+        """The run is over."""
         if failure is not None:
             self._write(named_event("error", failure), None)
-        elif self._rooms:
-            return  # its run has ended, its membership has not
         # The id tells a later request that this ended; without data some clients forget it.
         end = cursor.encode(cursor.End(self.run), self.route.endpoint)
         self._write(named_event("end", {}, end), None)
@@ -205,11 +283,16 @@ class Stream(Owner):
             return True
         self._room_waiting += len(data)
         if self._room_waiting > BUDGET:
-            self._host.slow_consumers += 1
-            self.cut.set_result(None)
+            self.give_up()
             return True
         self._write(data, None)
         return False
+
+    def give_up(self) -> None:
+        """The client reads so slowly that it is cut off."""
+        if not self.cut.done():
+            self._host.slow_consumers += 1
+            self.cut.set_result(None)
 
     def direct(self, sender: str, data_type: DataType, data: bytes) -> bool:
         if self._gone or self._ended:
@@ -223,9 +306,9 @@ class Stream(Owner):
         """Send an event of ours."""
         self._write(event, None)
 
-    def _write(self, data: bytes, flight: Flight | None) -> None:
+    def _write(self, data: bytes, told: Flight | int | None) -> None:
         if not self._ended and not self._gone:
-            self._outgoing.append((data, flight))
+            self._outgoing.append((data, told))
             self._news.set()
 
     def _end(self) -> None:
@@ -257,9 +340,12 @@ class Stream(Owner):
                 self._room_waiting = 0
                 yield b"".join(data for data, _ in items)
                 self._drained.set()
-                for data, flight in items:
-                    if flight is not None and flight is self._flight:
-                        self._host.relay.credit(flight, len(data))
+                for data, told in items:
+                    if isinstance(told, int):
+                        assert self._viewer is not None
+                        self._viewer.wrote(told, len(data))
+                    elif told is not None and told is self._flight:
+                        self._host.relay.credit(told, len(data))
             elif self._ended:
                 return
 
@@ -287,11 +373,13 @@ class Stream(Owner):
             returning.cancel()
         for room, member in self._members:
             self._host.hub.leave(room, member)
+        if self._viewer is not None:
+            self._viewer.left()
         if self._flight is not None:
             if self.route.on_disconnect == "cancel":
                 self._host.relay.cancel(self._flight)
             else:
-                for data, flight in self._outgoing:
-                    if flight is not None:
-                        self._host.relay.credit(flight, len(data))
+                for data, told in self._outgoing:
+                    if isinstance(told, Flight):
+                        self._host.relay.credit(told, len(data))
         self._host.left(self)

@@ -54,12 +54,19 @@ CONGESTED = 1024 * 1024
 SAY_EVERY = 5.0
 """Seconds between two lines about a NATS that does not answer."""
 
+_WRONG_LAST_SEQUENCE = 10071
+"""nats-server's `JSStreamWrongLastSequenceErrF`."""
+
 Handler = Callable[[str, str, bytes, bytes], None]
 """(subject, reply subject or "", data, raw headers or b""); must neither block nor raise."""
 
 
 class NoResponders(Exception):
     """Nobody listens on the subject of a request (NATS says so at once)."""
+
+
+class OutOfOrder(Exception):
+    """A stream's subject has another last message than its writer expected: another has written."""
 
 
 class Stored(NamedTuple):
@@ -507,6 +514,7 @@ class Bus:
 
         Raises:
             NotStored: not acknowledged in 30 s, or refused.
+            OutOfOrder: `headers` expect another last message of the subject than there is.
         """
         deadline = self._loop.time() + STORE_PATIENCE
         while True:
@@ -517,6 +525,8 @@ class Bus:
                 if "error" not in ack:
                     return Stored(ack["seq"], ack.get("duplicate", False))
                 reason = ack["error"].get("description", "refused")
+                if ack["error"].get("err_code") == _WRONG_LAST_SEQUENCE:
+                    raise OutOfOrder(subject)
                 if ack["error"].get("code") not in (429, 503):
                     raise NotStored(f"{subject}: {reason}")
             except (TimeoutError, NoResponders, orjson.JSONDecodeError, KeyError) as error:

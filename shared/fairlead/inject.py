@@ -139,6 +139,11 @@ class Signature:
         """Whether it is called once a message."""
         return bool(self.messages)
 
+    @property
+    def headers(self) -> frozenset[str]:
+        """Names of the request headers that it takes, in lower case."""
+        return frozenset(each.key.lower() for each in self.inputs if each.where == "header")
+
     def connection_arguments(self, ctx: WS | SSE) -> dict[str, Any]:
         """The context, and what the request holds.
 

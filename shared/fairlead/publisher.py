@@ -68,7 +68,7 @@ class Publisher:
             return None
         headers["Nats-Msg-Id"] = _message_id(subject, id)
         stored = await self._bus.store(subject, data, headers)
-        state = await roomlog.state(self._bus, template)
+        state = await roomlog.state(self._bus, self._bus.subjects.stream(template))
         position = cursor.Position(state.created, stored.sequence, state.time)
         return cursor.encode(position, subject)
 

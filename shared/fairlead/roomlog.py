@@ -29,15 +29,14 @@ class StreamState(NamedTuple):
     time: int
 
 
-async def state(bus: Bus, topic: str) -> StreamState:
+async def state(bus: Bus, stream: str) -> StreamState:
     """Ask the stream's leader where it stands.
 
     Raises:
         NotStored: there is no such stream, or no answer.
     """
-    name = bus.subjects.stream(topic)
     try:
-        answer = await bus.request(f"$JS.API.STREAM.INFO.{name}", b"", within=ACK_WITHIN)
+        answer = await bus.request(f"$JS.API.STREAM.INFO.{stream}", b"", within=ACK_WITHIN)
         info = orjson.loads(answer)
         return StreamState(
             nanoseconds(info["created"]),
@@ -45,38 +44,37 @@ async def state(bus: Bus, topic: str) -> StreamState:
             nanoseconds(info["ts"]) // 1_000_000,
         )
     except (TimeoutError, NoResponders, KeyError, orjson.JSONDecodeError) as error:
-        raise NotStored(f"stream {name} of topic {topic!r} does not answer") from error
+        raise NotStored(f"stream {stream} does not answer") from error
 
 
-async def last(bus: Bus, topic: str, subject: str) -> int:
+async def last(bus: Bus, stream: str, subject: str) -> int:
     """The sequence of a room's last message, from the stream's leader; 0 for an empty room.
 
     Raises:
         NotStored: no answer.
     """
-    return await _sequence(bus, topic, {"last_by_subj": subject})
+    return await _sequence(bus, stream, {"last_by_subj": subject})
 
 
-async def first(bus: Bus, topic: str, subject: str) -> int:
+async def first(bus: Bus, stream: str, subject: str) -> int:
     """The sequence of the oldest message that a room still has; 0 for an empty room.
 
     Raises:
         NotStored: no answer.
     """
-    return await _sequence(bus, topic, {"seq": 1, "next_by_subj": subject})
+    return await _sequence(bus, stream, {"seq": 1, "next_by_subj": subject})
 
 
-async def _sequence(bus: Bus, topic: str, which: dict[str, str | int]) -> int:
-    name = bus.subjects.stream(topic)
+async def _sequence(bus: Bus, stream: str, which: dict[str, str | int]) -> int:
     asked = orjson.dumps(which)
     try:
-        answer = await bus.request(f"$JS.API.STREAM.MSG.GET.{name}", asked, within=ACK_WITHIN)
+        answer = await bus.request(f"$JS.API.STREAM.MSG.GET.{stream}", asked, within=ACK_WITHIN)
         found = orjson.loads(answer)
         if "error" in found and found["error"].get("code") == 404:
             return 0
         return int(found["message"]["seq"])
     except (TimeoutError, NoResponders, KeyError, orjson.JSONDecodeError) as error:
-        raise NotStored(f"stream {name} does not answer") from error
+        raise NotStored(f"stream {stream} does not answer") from error
 
 
 class Kept(NamedTuple):
@@ -86,24 +84,23 @@ class Kept(NamedTuple):
     time: int
 
 
-async def kept(bus: Bus, topic: str, subject: str) -> Kept:
+async def kept(bus: Bus, stream: str, subject: str) -> Kept:
     """Ask the stream's leader how many messages a room has.
 
     Raises:
         NotStored: no answer.
     """
-    name = bus.subjects.stream(topic)
     asked = orjson.dumps({"subjects_filter": subject})
     try:
-        answer = await bus.request(f"$JS.API.STREAM.INFO.{name}", asked, within=ACK_WITHIN)
+        answer = await bus.request(f"$JS.API.STREAM.INFO.{stream}", asked, within=ACK_WITHIN)
         info = orjson.loads(answer)
         messages = (info["state"].get("subjects") or {}).get(subject, 0)
         return Kept(messages, nanoseconds(info["ts"]) // 1_000_000)
     except (TimeoutError, NoResponders, KeyError, orjson.JSONDecodeError) as error:
-        raise NotStored(f"stream {name} does not answer") from error
+        raise NotStored(f"stream {stream} does not answer") from error
 
 
-async def read(bus: Bus, topic: str, subject: str, after: int) -> RoomRead:
+async def read(bus: Bus, stream: str, subject: str, after: int) -> RoomRead:
     """A room's stored messages with a sequence above `after`, in order: (headers, data).
 
     A batched direct get: any replica may answer, so the last ones may be missing.
@@ -112,13 +109,13 @@ async def read(bus: Bus, topic: str, subject: str, after: int) -> RoomRead:
         NotStored: no answer.
     """
     found: RoomRead = []
-    while page := await read_page(bus, topic, subject, after):
+    while page := await read_page(bus, stream, subject, after):
         found += page
         after = int(page[-1][0]["Nats-Sequence"])
     return found
 
 
-async def read_page(bus: Bus, topic: str, subject: str, after: int) -> RoomRead:
+async def read_page(bus: Bus, stream: str, subject: str, after: int) -> RoomRead:
     """The next of those: at most READ_BATCH messages, and about READ_BYTES; [] at the end.
 
     Raises:
@@ -140,7 +137,6 @@ async def read_page(bus: Bus, topic: str, subject: str, after: int) -> RoomRead:
     timer = loop.call_later(ACK_WITHIN, _end, done)
     which = {"seq": after + 1, "next_by_subj": subject}
     asked = orjson.dumps({**which, "batch": READ_BATCH, "max_bytes": READ_BYTES})
-    stream = bus.subjects.stream(topic)
     try:
         bus.publish(f"$JS.API.DIRECT.GET.{stream}", asked, inbox)
         await done

@@ -20,6 +20,10 @@ Policy = Callable[[Any], Any]
 """Called with the context: True lets pass, an object is the subject, anything empty refuses."""
 
 
+MAX_RESUME = 24 * 3600.0
+"""Seconds, the longest for which what a run said is kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """What a topic's rooms keep for those who come back.
@@ -71,6 +75,7 @@ class SSETrigger:
     on_disconnect: OnDisconnect
     on_worker_lost: OnWorkerLost
     policies: tuple[Policy, ...] = ()
+    resume: float | None = None
 
 
 Trigger = WebSocketTrigger | SSETrigger
@@ -98,7 +103,7 @@ class SSEOptions(TypedDict, total=False):
     format: Literal["json", "text"]
     resume: str | float | None
     on_disconnect: OnDisconnect
-    on_worker_lost: OnWorkerLost
+    on_worker_lost: OnWorkerLost | None
     policies: Sequence[Policy]
 
 
@@ -159,7 +164,7 @@ def sse(
     format: Literal["json", "text"] = "json",
     resume: str | float | None = None,
     on_disconnect: OnDisconnect = "cancel",
-    on_worker_lost: OnWorkerLost = "error",
+    on_worker_lost: OnWorkerLost | None = None,
     policies: Sequence[Policy] = (),
 ) -> SSETrigger:
     """A workflow whose output clients read as a stream of server-sent events.
@@ -169,8 +174,12 @@ def sse(
         method: `get` for EventSource, `post` for fetch with a body; None serves both.
         topic: makes the client a read-only member of a room, too; `execute` may be left out.
         format: `text` sends a `str` as it is, split into `data:` lines.
-        on_disconnect: whether the run ends when its client goes.
-        on_worker_lost: whether a run whose worker died ends with an error or starts again.
+        resume: for how long the run goes on, and what it said is kept, when nobody reads; and
+            for how long what it said is kept after its end. None keeps nothing.
+        on_disconnect: whether the run ends when its client goes (with `resume`: when nobody has
+            read for so long).
+        on_worker_lost: whether a run whose worker died ends with an error or starts again;
+            None is "error", and "restart" with `resume`.
         policies: asked in order, on a worker, before the head of the answer is sent.
 
     Raises:
@@ -179,8 +188,15 @@ def sse(
     _one_of("method", method, (None, "get", "post"))
     _one_of("format", format, ("json", "text"))
     _one_of("on_disconnect", on_disconnect, ("cancel", "continue"))
-    _one_of("on_worker_lost", on_worker_lost, ("error", "restart"))
-    _not_built("resume", resume, (None,))
+    _one_of("on_worker_lost", on_worker_lost, (None, "error", "restart"))
+    kept = None if resume is None else _seconds("resume", resume)
+    if kept is not None and not 1 <= kept <= MAX_RESUME:
+        raise BadDeclaration(f"resume={resume!r}: expected a duration from 1s to 24h, or None")
+    if kept is not None and topic is not None:
+        raise BadDeclaration(
+            f"resume={resume!r} with topic={topic!r}: a stream has one log to come back to; leave "
+            "resume out, or show the room with a workflow of its own"
+        )
     try:
         segments = names.path_template(path)
         levels = names.topic_template(topic) if topic is not None else ()
@@ -188,8 +204,9 @@ def sse(
         raise BadDeclaration(str(error)) from None
     _parameters_come_from_the_path(levels, segments)
     methods = ("GET", "POST") if method is None else (method.upper(),)
+    lost = on_worker_lost or ("error" if kept is None else "restart")
     return SSETrigger(
-        path, methods, topic or "", format, on_disconnect, on_worker_lost, _policies(policies)
+        path, methods, topic or "", format, on_disconnect, lost, _policies(policies), kept
     )
 
 

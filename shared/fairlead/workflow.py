@@ -214,6 +214,7 @@ def _route(feature: Feature, declared: Workflow) -> Route:
         format=trigger.format,
         on_disconnect=trigger.on_disconnect,
         on_worker_lost=trigger.on_worker_lost,
+        resume=trigger.resume,
         **common,
     )
 

@@ -53,7 +53,7 @@ class Ear:
 
 
 def new_room(*members: Ear, position: Position | None = None) -> Room:
-    room = Room(SUBJECT, "chat", "chat", "blue", History(), Budget())
+    room = Room(SUBJECT, "chat", "chat", "blue", History(), Budget(), "FL_chat")
     room.stands(position)
     for member in members:
         room.join(member)

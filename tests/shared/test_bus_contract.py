@@ -288,7 +288,7 @@ async def test_store_returns_when_the_stream_has_it_and_knows_an_id_again(bus: B
     assert (first.sequence, first.duplicate) == (1, False)
     assert (again.sequence, again.duplicate) == (1, True)
     assert (second.sequence, second.duplicate) == (2, False)
-    assert (await roomlog.state(bus, "chat")).sequence == 2
+    assert (await roomlog.state(bus, bus.subjects.stream("chat"))).sequence == 2
 
 
 async def test_what_is_stored_comes_back_on_the_live_subject(bus: Bus) -> None:
@@ -315,7 +315,7 @@ async def test_a_room_without_a_stream_stores_nothing(
     with pytest.raises(NotStored, match="no stream keeps it"):
         await bus.store(bus.subjects.log("nowhere", "-"), b"x", {"Nats-Msg-Id": "a"})
     with pytest.raises(NotStored, match="does not answer"):
-        await roomlog.state(bus, "nowhere")
+        await roomlog.state(bus, bus.subjects.stream("nowhere"))
 
 
 async def test_leave_handles_what_is_on_its_way(bus: Bus, other: Bus) -> None:

@@ -120,9 +120,24 @@ def test_a_websocket_option_that_is_not_built_yet_is_refused_by_name(
         trigger.websocket("chat", **{option: value})
 
 
-def test_an_sse_option_that_is_not_built_yet_is_refused_by_name() -> None:
-    with pytest.raises(BadDeclaration, match=r"^resume=.* is not built"):
-        trigger.sse(resume="5m")
+@pytest.mark.parametrize("kept", ["5m", 300, 300.0])
+def test_resume_keeps_what_a_run_says_and_starts_it_again(kept: Any) -> None:
+    made = trigger.sse(resume=kept)
+    assert made.resume == 300.0
+    assert made.on_worker_lost == "restart", "unless it is said otherwise"
+    assert trigger.sse(resume=kept, on_worker_lost="error").on_worker_lost == "error"
+    assert trigger.sse().on_worker_lost == "error"
+
+
+@pytest.mark.parametrize("kept", ["500ms", 0, -1, "25h", "soon", True])
+def test_resume_is_a_duration_from_a_second_to_a_day(kept: Any) -> None:
+    with pytest.raises(BadDeclaration, match=r"^resume[=:]"):
+        trigger.sse(resume=kept)
+
+
+def test_a_stream_of_a_room_has_the_rooms_log_and_no_other() -> None:
+    with pytest.raises(BadDeclaration, match=r"^resume='5m' with topic='chat': "):
+        trigger.sse(topic="chat", resume="5m")
 
 
 @pytest.mark.parametrize("topic", ["", "a.*", ">", "a b", "{a}.{a}", None, 5])

@@ -22,11 +22,15 @@ from fairlead.bus import Bus, Interest, NoResponders
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
 from fairlead.protocol.delivery import BEAT
-from fairlead.protocol.envelope import Answer, Control
+from fairlead.protocol.envelope import Answer, Control, DataType, Kind, Work
 from fairlead.protocol.manifest import Beat, Route
+from fairlead.protocol.runlog import Opening
 from fairlead.protocol.subjects import WORKERS, parse_answer
+from fairlead.protocol.subjects import Answer as Attempt
 from fairlead.workflow import Workflow
+from fairlead_worker.logged import LoggedRun
 from fairlead_worker.runner import Run, Tools
+from fairlead_worker.sweeper import Sweeper
 
 log = logging.getLogger("fairlead.worker")
 
@@ -78,6 +82,7 @@ class Hands:
         runs: by (connection, message): one attempt of each at most.
         ticked: loop time of the last tick; the watchdog reads it from its own thread.
         leaving: whether new work is declined for good.
+        sweeper: looks after runs with `resume` that are in nobody's hands.
     """
 
     def __init__(
@@ -108,6 +113,7 @@ class Hands:
         self._empty = asyncio.Event()
         self._empty.set()
         self._chores: set[asyncio.Task[None]] = set()
+        self.sweeper = Sweeper(self._bus, self.take_up)
 
     # Joining and leaving the queue groups
 
@@ -161,8 +167,11 @@ class Hands:
         except TimeoutError:
             log.warning("%d runs are handed over to other workers", len(self.runs))
         left = [run.task for run in self.runs.values() if run.task is not None]
-        for task in left:
-            task.cancel()
+        for run in self.runs.values():
+            if isinstance(run, LoggedRun):
+                run.hand_over()
+            elif run.task is not None:
+                run.task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         self.runs.clear()
         self.beat()
@@ -188,9 +197,31 @@ class Hands:
         if self.leaving or share.full:
             self._bus.publish(reply, bytes([Answer.BUSY]))
             return
-        run = Run(self._tools, route, flow, work, subject, reply, answer)
+        self._begin(share, self._made(route, flow, work, subject, reply, answer))
+
+    def _made(
+        self, route: Route, flow: Workflow, work: Work, subject: str, reply: str, answer: Attempt
+    ) -> Run:
+        if route.resume is None or work.kind not in (Kind.OPEN, Kind.REOPEN):
+            return Run(self._tools, route, flow, work, subject, reply, answer)
+        run = LoggedRun(self._tools, route, flow, work, subject, reply, answer)
+        run.ended = self.sweeper.ended
+        return run
+
+    def take_up(self, run: str, opening: Opening) -> None:
+        """Begin the next attempt of a run that nobody has, if there is room for it here."""
+        served = self._served(*self._bus.subjects.workflow_of_inbound(opening.inbound))
+        if served is None or served[0].full or self.leaving:
+            return
+        share, route, flow = served
+        work = Work(Kind.REOPEN, DataType.BINARY, b"", id=run)
+        taken = self._made(route, flow, work, opening.inbound, "", Attempt(run, 0, 0))
+        taken.silent = True  # no edge has asked
+        self._begin(share, taken)
+
+    def _begin(self, share: _Share, run: Run) -> None:
         run.doubted = self._doubting
-        self.runs[name] = run
+        self.runs[run.name] = run
         self._empty.clear()
         run.task = self._loop.create_task(run.carry_out())
         run.task.add_done_callback(functools.partial(self._ended, share, run))
@@ -201,13 +232,18 @@ class Hands:
     def _handed(self, subject: str, reply: str, data: bytes, headers: bytes) -> None:
         """Work that another worker did not take, given to this one by name."""
         inbound = self._bus.subjects.inbound_of_handed(subject)
-        named = self._bus.subjects.workflow_of_inbound(inbound)
+        served = self._served(*self._bus.subjects.workflow_of_inbound(inbound))
+        if served is None:
+            log.warning("dropped what came on %s: no such workflow here", subject)
+        else:
+            self._received(*served, inbound, reply, data, headers)
+
+    def _served(self, feature: str, workflow: str) -> tuple[_Share, Route, Workflow] | None:
         for share in self._shares:
             for route, flow in share.flows:
-                if (route.feature, route.workflow) == named:
-                    self._received(share, route, flow, inbound, reply, data, headers)
-                    return
-        log.warning("dropped what came on %s: no such workflow here", subject)
+                if (route.feature, route.workflow) == (feature, workflow):
+                    return share, route, flow
+        return None
 
     def _adopted(self, run: Run, attempt: int, reply: str) -> bool:
         """Whether a newer attempt at what is in hand is the run that is in hand.
@@ -215,6 +251,9 @@ class Hands:
         So it is as long as that has said nothing; after that the newer one starts anew,
         since its edge has told the client to forget what the older one said.
         """
+        if isinstance(run, LoggedRun) and run.begun:
+            self._bus.publish(reply, bytes([Answer.DONE]))  # the first time it was not heard
+            return True
         if attempt <= run.attempt:
             return True
         if run.emitted or run.inbox is not None:
@@ -226,13 +265,12 @@ class Hands:
 
     def _drop(self, run: Run) -> None:
         run.cancel(silent=True)
-        self.runs.pop((run.connection, run.message), None)
+        self.runs.pop(run.name, None)
 
     def _ended(self, share: _Share, run: Run, task: asyncio.Task[None]) -> None:
         share.runs -= 1
-        name = run.connection, run.message
-        if self.runs.get(name) is run and not (task.cancelled() and self.leaving):
-            del self.runs[name]
+        if self.runs.get(run.name) is run and not (task.cancelled() and self.leaving):
+            del self.runs[run.name]
         if task.cancelled():
             if run.cancelled is not None or run.leaving:
                 run.refuse()  # cancelled before its first step: it could not answer itself
@@ -250,6 +288,8 @@ class Hands:
             run = self.runs.get((connection, int(message)))
             if run is None or str(run.attempt) != attempt:
                 return
+            if isinstance(run, LoggedRun) and run.begun:
+                return  # it is no edge's any more
             if what is Control.INPUT:
                 self._look_at_the_clock()
                 run.received(number, envelope.decode_work(body))
@@ -301,7 +341,7 @@ class Hands:
         """Ask each edge which of its runs it still wants: a cancel, or the edge, may be lost."""
         hands: dict[str, list[Run]] = defaultdict(list)
         for run in self.runs.values():
-            if now - run.born >= CENSUS:
+            if now - run.born >= CENSUS and not isinstance(run, LoggedRun):
                 hands[run.edge].append(run)
         self._absent = {edge: n for edge, n in self._absent.items() if edge in hands}
         await asyncio.gather(*(self._ask(edge, runs) for edge, runs in hands.items()))

@@ -75,8 +75,8 @@ class Run:
     """One attempt at one message or open, in this worker's hands.
 
     Attributes:
-        key: its name in beats and control messages.
-        reply: NATS subject of its answers.
+        name: what it is called in this worker's hands; key: in beats and control messages.
+        inbound, reply: NATS subjects of the work, and of its answers.
         announced: whether the edge was told who has it.
         doubted: the loop stood still meanwhile: ask the edge before the next word.
         cancelled: loop time at which the client, or a newer attempt, ended it, or None.
@@ -94,7 +94,9 @@ class Run:
         self.flow = flow
         self.work = work
         self.reply = reply
+        self.inbound = subject
         self.connection, self.message, self.attempt = answer
+        self.name = self.connection, self.message
         self.topic, self.channel = tools.bus.subjects.room_of_inbound(subject)
         self.born = asyncio.get_running_loop().time()
         self.announced = False
@@ -105,7 +107,7 @@ class Run:
         self.leaving = False
         self.task: asyncio.Task[None] | None = None
         self.inbox: Inbox | None = None
-        if route.run == "connection" and work.kind is not Kind.CHECK:
+        if route.run == "connection" and work.kind not in (Kind.CHECK, Kind.ADMIT):
             self.inbox = Inbox(self._trusted, self._done_with)
         self._ctx: WS | SSE | None = None
         self._abandoned = False
@@ -153,7 +155,7 @@ class Run:
                 self.announce(self.tools.bus.options.process)
             self._open_span()
             arguments = await self._admitted()
-            if self.work.kind is Kind.CHECK:
+            if self.work.kind in (Kind.CHECK, Kind.ADMIT):
                 self._say(bytes([Answer.DONE]))
             else:
                 await self._execute(arguments)
@@ -204,14 +206,14 @@ class Run:
         Raises:
             Reject: it is not to be.
         """
-        assert self.flow.signature is not None or self.work.kind is Kind.CHECK
+        assert self.flow.signature is not None or self.work.kind in (Kind.CHECK, Kind.ADMIT)
         ctx = self._ctx = self._context()
         subject: Any = None
-        if self.work.kind in (Kind.OPEN, Kind.CHECK):
+        if self.work.kind in (Kind.OPEN, Kind.CHECK, Kind.ADMIT):
             subject = await policies.admit(
                 self.flow.trigger.policies, ctx, self._in_thread, self.tools.policy_timeout
             )
-        signature = self.flow.signature
+        signature = self.flow.signature if self.work.kind is not Kind.ADMIT else None
         arguments = signature.connection_arguments(ctx) if signature is not None else {}
         if self.work.kind is not Kind.MESSAGE:
             self._say(envelope.accepted(subject_id(subject) or "", subject))

@@ -10,9 +10,10 @@ from typing import cast
 
 import uvloop
 
-from fairlead import errorfeed, loading, logs, process, telemetry
+from fairlead import errorfeed, loading, logs, process, runstore, telemetry
 from fairlead.bus import Bus, BusOptions
 from fairlead.errors import BadDeclaration, Unusable
+from fairlead.protocol.manifest import Manifest
 from fairlead.protocol.subjects import Subjects
 from fairlead.publisher import Publisher
 from fairlead.readiness import Readiness
@@ -70,6 +71,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             admin.publisher = Publisher(bus, lambda: manifest.topics)
             watchdog = Watchdog(lambda: hands.ticked, bus.cut)
             ticking = asyncio.create_task(hands.tick())
+            sweeping = asyncio.create_task(_sweep(hands, manifest))
             watchdog.start()
             hands.open()
             await bus.round_trip()
@@ -80,7 +82,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             readiness.draining = True
             await process.unless(asyncio.ensure_future(hands.leave(settings.drain_grace)), now)
             watchdog.stop()
-            ticking.cancel()
+            await process.end(ticking, sweeping)
         finally:
             errorfeed.detach()
             await bus.close()
@@ -97,4 +99,15 @@ async def _introduce(bus: Bus, project: Project, allow_shrink: bool) -> str:
     for topic, history in manifest.topics.items():
         if history is not None:
             await bus.ensure_stream(topic, history, generation, allow_shrink)
+    if _keeps_runs(manifest):
+        await runstore.ensure(bus)
     return manifest.digest
+
+
+def _keeps_runs(manifest: Manifest) -> bool:
+    return any(route.resume is not None for route in manifest.routes)
+
+
+async def _sweep(hands: Hands, manifest: Manifest) -> None:
+    if _keeps_runs(manifest):
+        await hands.sweeper.watch()

@@ -1,4 +1,4 @@
-"""Cursors: a place in a room's log, or the end of a run. Opaque to clients.
+"""Cursors: a place in a room's log or a run's, or the end of a run. Opaque to clients.
 
 A cursor holds all that a resume needs on any edge and grants nothing. As bytes,
 before base64url::
@@ -6,6 +6,7 @@ before base64url::
     version 1 | kind 1 | check 4 | …                                 network byte order
     kind "p", position:  created 8 | sequence 8 | time 8             nanoseconds, count, ms
     kind "s", several:   created 8 | time 8 | sequence 8 | …         one for each room, by name
+    kind "r", run:       created 8 | sequence 8 | number 4 | index 4 | proof 8 | the run's id
     kind "e", end:       the run's id
 
 `check` is a digest of what the cursor belongs to (the room, or the endpoint of the
@@ -25,6 +26,7 @@ from fairlead.errors import Malformed
 
 _HEAD = struct.Struct("!Bc4s")
 _POSITION = struct.Struct("!QQQ")
+_PLACE = struct.Struct("!QQII8s")
 _VERSION = 1
 
 
@@ -59,6 +61,26 @@ class Several:
 
 
 @dataclass(frozen=True, slots=True)
+class RunPlace:
+    """Everything that a run said up to an item was seen.
+
+    Attributes:
+        created: when the runs' stream was created, in ns since the epoch.
+        sequence: the stream's sequence of the entry that has the item.
+        number: that of the entry, counted in the run; 0 before the first one.
+        index: how many of the entry's answers were seen.
+        proof: a digest of the run's key.
+    """
+
+    run: str
+    created: int
+    sequence: int
+    number: int
+    index: int
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The output of a run ended here: nothing follows, and nothing is to be run again."""
 
@@ -70,7 +92,10 @@ def _check(owner: str) -> bytes:
     return hashlib.sha256(owner.encode()).digest()[:4]
 
 
-def encode(cursor: Position | Several | End, owner: str) -> str:
+Cursor = Position | Several | RunPlace | End
+
+
+def encode(cursor: Cursor, owner: str) -> str:
     """Make the text that clients see.
 
     Args:
@@ -84,6 +109,10 @@ def encode(cursor: Position | Several | End, owner: str) -> str:
         numbers = cursor.created, cursor.time, *cursor.sequences
         body = struct.pack(f"!{len(numbers)}Q", *numbers)
         kind = b"s"
+    elif isinstance(cursor, RunPlace):
+        place = cursor.created, cursor.sequence, cursor.number, cursor.index, cursor.proof
+        body = _PLACE.pack(*place) + cursor.run.encode()
+        kind = b"r"
     else:
         body = cursor.run.encode()
         kind = b"e"
@@ -91,7 +120,7 @@ def encode(cursor: Position | Several | End, owner: str) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def decode(text: str, owner: str) -> Position | Several | End:
+def decode(text: str, owner: str) -> Cursor:
     """The inverse of `encode`.
 
     Raises:
@@ -107,6 +136,8 @@ def decode(text: str, owner: str) -> Position | Several | End:
             return End(body.decode())
         if kind == b"p" and len(body) == _POSITION.size:
             return Position(*_POSITION.unpack(body))
+        if kind == b"r":
+            return RunPlace(body[_PLACE.size :].decode(), *_PLACE.unpack_from(body))
         if kind == b"s":
             created, time, *sequences = struct.unpack(f"!{len(body) // 8}Q", body)
             return Several(created, time, tuple(sequences))

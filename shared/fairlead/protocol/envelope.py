@@ -38,6 +38,7 @@ class Kind(enum.IntEnum):
     OPEN = ord("o")  # the run of a connection or a stream: check it, then run
     REOPEN = ord("r")  # the same once it was accepted, on another worker: run
     CHECK = ord("c")  # policies and inputs only
+    ADMIT = ord("p")  # policies only: who asks for a run that is there
 
 
 class Answer(enum.IntEnum):
@@ -54,9 +55,18 @@ class Answer(enum.IntEnum):
     DONE = ord("D")  # the end: executed, and all it published is stored
     ERROR = ord("E")  # a problem as JSON: the end
     LEFT = ord("L")  # this worker stops: open the run on another
+    START = ord("S")  # worker id: a run's attempt begins; only in logs of runs
     ASK = ord("Q")  # is this attempt still wanted? The edge replies b"1" or b"0"
     CENSUS = ord("C")  # keys as a JSON list: the edge replies with those that are not wanted
+    RUN = ord("U")  # from another edge, JSON [number, key, who, what]: a run of yours is wanted
     DIRECT = ord("P")  # len(topic) 2 | len(from) 2 | topic from | type 1 | data: from a peer
+
+
+class Wish(enum.StrEnum):
+    """What a client of another edge wants of a run."""
+
+    CANCEL = "cancel"
+    COPY = "copy"  # pass on what it says, for the next two beats
 
 
 class Control(enum.IntEnum):
@@ -221,6 +231,10 @@ def decode_accepted(payload: bytes) -> tuple[str, Any]:
         raise Malformed(f"not an acceptance: {error}") from error
 
 
+def start(worker: str) -> bytes:
+    return b"S" + worker.encode()
+
+
 def counted(kind: Answer, number: int) -> bytes:
     """A READ or a DROPPED."""
     return b"%c%b" % (kind, _NUMBER.pack(number))
@@ -266,6 +280,24 @@ def direct(topic: str, sender: str, data_type: DataType, data: bytes) -> bytes:
     """A DIRECT: delivered only if the peer's connection is of this topic."""
     a, b = topic.encode(), sender.encode()
     return b"P%b%b%b%b%b" % (_LENGTHS.pack(len(a), len(b)), a, b, _BYTES[data_type], data)
+
+
+def run(number: int, key: str, who: str, wish: Wish) -> bytes:
+    """Args: number: of the run in its connection; key: its token; who: the subject that asks."""
+    return b"U" + orjson.dumps([number, key, who, wish])
+
+
+def decode_run(payload: bytes) -> tuple[int, str, str, Wish]:
+    """The inverse of `run`.
+
+    Raises:
+        Malformed: it is none.
+    """
+    try:
+        number, key, who, wish = orjson.loads(payload[1:])
+        return int(number), str(key), str(who), Wish(wish)
+    except (ValueError, TypeError) as error:
+        raise Malformed(f"not a wish for a run: {error}") from error
 
 
 def decode_item(payload: bytes) -> tuple[DataType, bytes]:

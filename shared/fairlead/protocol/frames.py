@@ -40,10 +40,11 @@ class ClientMessage:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """`{"type":"cancel"}`: one of `ref` and `run` is set."""
+    """`{"type":"cancel"}`: one of `ref` and `run` is set; `key` is the run's token, or ""."""
 
     ref: int | None
     run: str | None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,10 @@ def parse(text: str | bytes) -> ClientMessage | Cancel | Refresh:
             run = frame.get("run")
             if ref is None and not isinstance(run, str):
                 raise BadFrame("cancel needs a ref (a positive integer) or a run (a string)")
-            return Cancel(ref, run if ref is None else None)
+            key = frame.get("key", "")
+            if not isinstance(key, str):
+                raise BadFrame("key must be a string", ref)
+            return Cancel(ref, run if ref is None else None, key)
         case "refresh":
             if not isinstance(frame.get("token"), str):
                 raise BadFrame("refresh needs a token (a string)", ref)

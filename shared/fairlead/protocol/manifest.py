@@ -14,7 +14,7 @@ import orjson
 
 from fairlead.errors import Malformed
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Route:
         topic: the template, or "" for an SSE route without one.
         executes: False for an SSE route that only shows a room.
         run: what one execution is for: a message, or a whole connection of a websocket.
+        resume: seconds for which its output is kept for those who come back; None keeps none.
         checks: it has policies or inputs: a worker is asked before anything is accepted.
     """
 
@@ -55,6 +56,7 @@ class Route:
     executes: bool = True
     run: Literal["message", "connection"] = "message"
     checks: bool = False
+    resume: float | None = None
 
     @property
     def name(self) -> str:

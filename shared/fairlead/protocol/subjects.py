@@ -10,6 +10,11 @@ worker.<worker>                                edge → one worker: cancel, cred
 worker.<worker>.in.…                           edge → this worker: work that another did not take
 log.<topic>.<channel>                          anyone allowed → a room
 live.<topic>.<channel>                         a room's stream → edges, once it is stored
+run.<run>.open                                 worker → the runs' stream: what the run began with
+run.<run>.log                                  worker → the runs' stream: what it says
+run.<run>.live                                 the runs' stream → edges, once that is stored
+run.<run>.end                                  worker → the runs' stream: it is over
+run.<run>.control                              edge → the worker that has the run
 beat.<worker>                                  worker → edges: I live, this is in my hands
 roll                                           edge → workers: beat now
 errors                                         workers → whoever streams the fleet's errors
@@ -175,6 +180,60 @@ class Subjects:
         digest = hashlib.sha256(f"{self.app}\n{topic}".encode()).hexdigest()[:8]
         readable = "".join("-" if c == "." else c for c in topic if c not in "{}")
         return f"FL_{self.app}_{readable}_{digest}"
+
+    # Runs whose output is kept
+
+    def run_open(self, run: str) -> str:
+        """Where the request that began a run is stored.
+
+        Raises:
+            BadName: it is no run's id.
+        """
+        return self._run(run, "open")
+
+    def run_log(self, run: str) -> str:
+        """Where what it says is stored."""
+        return self._run(run, "log")
+
+    def run_live(self, run: str) -> str:
+        """Where edges hear what a run says once it is stored."""
+        return self._run(run, "live")
+
+    def run_end(self, run: str) -> str:
+        """Where it is stored that it is over."""
+        return self._run(run, "end")
+
+    def run_control(self, run: str) -> str:
+        """Whoever answers here has the run in hand."""
+        return self._run(run, "control")
+
+    def run_all(self, run: str) -> str:
+        """All that is stored of one run."""
+        return self._run(run, "*")
+
+    def _run(self, run: str, what: str) -> str:
+        if not names.is_token(run):
+            raise BadName(f"{run[:80]!r} is no run's id")
+        return f"{self.root}.run.{run}.{what}"
+
+    @property
+    def runs_all(self) -> str:
+        return f"{self.root}.run.>"
+
+    @property
+    def runs_stored(self) -> list[str]:
+        """What the stream of the runs keeps."""
+        return [f"{self.root}.run.*.{what}" for what in ("open", "log", "end")]
+
+    @property
+    def runs_republish(self) -> tuple[str, str]:
+        """(source, destination) of its RePublish."""
+        return f"{self.root}.run.*.log", f"{self.root}.run.{{{{wildcard(1)}}}}.live"
+
+    @property
+    def runs(self) -> str:
+        """The stream of the runs."""
+        return f"FL_{self.app}_RUNS"
 
     @property
     def manifests(self) -> str:

@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 
 from fairlead.errors import Malformed
 from fairlead.protocol import cursor
-from fairlead.protocol.cursor import End, Position, Several
+from fairlead.protocol.cursor import End, Position, RunPlace, Several
 
 ROOM = "fl.shop.log.chat.blue"
 ENDPOINT = "/support/realtime/ask"
 
 U64 = st.integers(0, 2**64 - 1)
+U32 = st.integers(0, 2**32 - 1)
 POSITIONS = st.builds(Position, U64, U64, U64)
 ENDS = st.builds(End, st.text())
+PLACES = st.builds(RunPlace, st.text(), U64, U64, U32, U32, st.binary(min_size=8, max_size=8))
 SEVERAL = st.builds(Several, U64, U64, st.lists(U64, max_size=5).map(tuple))
 
 
@@ -41,8 +43,15 @@ def test_positions_in_several_rooms_as_clients_see_them() -> None:
     assert cursor.decode(text, ROOM) == several
 
 
-@given(st.one_of(POSITIONS, SEVERAL, ENDS), st.text())
-def test_round_trip(place: Position | Several | End, owner: str) -> None:
+def test_a_place_in_a_run_as_clients_see_it() -> None:
+    place = RunPlace("e1-7-1", 1_700_000_000_000_000_000, 42, 5, 3, b"8 bytes!")
+    text = cursor.encode(place, ENDPOINT)
+    assert text == "AXL7nFewF5ec_jYqAAAAAAAAAAAAKgAAAAUAAAADOCBieXRlcyFlMS03LTE"
+    assert cursor.decode(text, ENDPOINT) == place
+
+
+@given(st.one_of(POSITIONS, SEVERAL, ENDS, PLACES), st.text())
+def test_round_trip(place: cursor.Cursor, owner: str) -> None:
     text = cursor.encode(place, owner)
     assert cursor.decode(text, owner) == place
     assert set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"), (

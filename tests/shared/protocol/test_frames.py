@@ -148,7 +148,7 @@ def test_binary_arrives_in_base64(data: bytes) -> None:
         ),
         ('{"type":"cancel","ref":3}', Cancel(3, None)),
         ('{"type":"cancel","run":"e1-7-3"}', Cancel(None, "e1-7-3")),
-        ('{"type":"cancel","run":"e1-7-3","key":"k"}', Cancel(None, "e1-7-3")),
+        ('{"type":"cancel","run":"e1-7-3","key":"k"}', Cancel(None, "e1-7-3", "k")),
         ('{"type":"cancel","ref":3,"run":"e1-7-3"}', Cancel(3, None)),
         ('{"type":"refresh","token":"t"}', Refresh("t")),
     ],

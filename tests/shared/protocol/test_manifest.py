@@ -73,10 +73,10 @@ def test_a_manifest_on_the_wire() -> None:
         b'{"routes":[{"checks":true,"deliver":"others","endpoint":"/support/realtime/echo","executes":true,'
         b'"feature":"support","format":"json","history":{"age":60.0,"size":10},'
         b'"label":"Support/Echo","methods":[],"on_disconnect":"cancel","on_worker_lost":"error",'
-        b'"run":"connection","topic":"chat","transport":"websocket","window":4,"workflow":"echo"}],'
-        b'"topics":{"a":null,"chat":{"age":60.0,"size":10}},"version":2}'
+        b'"resume":null,"run":"connection","topic":"chat","transport":"websocket","window":4,"workflow":"echo"}],'
+        b'"topics":{"a":null,"chat":{"age":60.0,"size":10}},"version":3}'
     )
-    assert build.digest == "65a3f6eb59c584d566d190efa8a4b7c6"
+    assert build.digest == "7ca8a808f0b723bef062f4d1cbb8eaf7"
 
 
 @given(MANIFESTS)
@@ -112,12 +112,12 @@ def test_a_route_is_named_for_spans_by_its_topic_or_endpoint() -> None:
 
 
 def test_another_version_is_malformed() -> None:
-    with pytest.raises(Malformed, match="a manifest of version 1; expected 2"):
+    with pytest.raises(Malformed, match="a manifest of version 1; expected 3"):
         manifest.decode(b'{"version":1,"routes":[],"topics":{}}')
 
 
 def _with(**members: Any) -> bytes:
-    return orjson.dumps({"version": 2, "routes": [], "topics": {}, **members})
+    return orjson.dumps({"version": 3, "routes": [], "topics": {}, **members})
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def _with(**members: Any) -> bytes:
         b"[]",
         b"null",
         b"{}",
-        b'{"version":2}',
+        b'{"version":3}',
         _with(routes=None),
         _with(routes=[1]),
         _with(routes=["x"]),

@@ -1,0 +1,281 @@
+"""A run with `resume`: it outlives its client's connection, that connection's edge, and its worker.
+
+::
+
+    OPEN ──policies, inputs──▶ store what it began with ──▶ done, says the edge ──▶ execute ──▶ log
+    REOPEN ──▶ read that and the log's end; nobody has it? ──▶ the next attempt ──▶ execute ──▶ log
+
+From then on the run belongs to no edge. Edges whose clients read it say so on its control
+subject; nobody there means that it may be taken up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from fairlead import runstore
+from fairlead.bus import Bus, Interest, NoResponders, OutOfOrder
+from fairlead.context import subject_id
+from fairlead.errors import Malformed, NotStored
+from fairlead.protocol import envelope, runlog
+from fairlead.protocol.delivery import BEAT, MAX_LOST
+from fairlead.protocol.envelope import Answer, Kind
+from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
+from fairlead.protocol.runlog import Opening, Viewing
+from fairlead_worker.runner import Run
+from fairlead_worker.writer import Writer
+
+log = logging.getLogger("fairlead.worker")
+
+ANSWERS_WITHIN = 2.0
+"""Seconds in which whoever has a run answers; else it hangs, and another may take the run up."""
+
+VIEWERS_LAST = 2 * BEAT + 0.5
+"""Seconds after which viewers of whom nothing more is heard are gone, with their edge."""
+
+KEPT_HEADERS = frozenset(
+    {"accept", "accept-language", "content-type", "host", "origin", "referer", "user-agent"}
+)
+"""Headers of the request that are stored; the workflow's own inputs are, too."""
+
+CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
+"""Never stored, whoever asks for them."""
+
+
+class LoggedRun(Run):
+    """One attempt of a run whose output is kept.
+
+    Attributes:
+        ended: told the run's id, and how long it is to be kept, when it is over and stored.
+    """
+
+    ended: Callable[[str, float], None]
+
+    _writer: Writer | None = None
+    _control: Interest | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it belongs to no edge any more."""
+        return self._writer is not None
+
+    @property
+    def _resume(self) -> float:
+        assert self.route.resume is not None
+        return self.route.resume
+
+    @property
+    def _bus(self) -> Bus:
+        return self.tools.bus
+
+    # Its way
+
+    async def carry_out(self) -> None:
+        attending: asyncio.Task[None] | None = None
+        try:
+            if self.work.kind is Kind.REOPEN and not await self._taken_up():
+                return
+            self._viewers: dict[str, tuple[int, float]] = {}
+            self._seen = self._now()
+            attending = asyncio.ensure_future(self._attend())
+            await super().carry_out()
+            if self._writer is not None and await self._writer.close() and not self.leaving:
+                await self._over()
+        except (NotStored, Malformed) as error:
+            log.error("%s: %s", self.route.label, error, extra={"run": self.run_id})
+        finally:
+            if attending is not None:
+                attending.cancel()
+            if self._control is not None:
+                self._bus.unsubscribe(self._control)
+
+    async def _execute(self, arguments: dict[str, Any]) -> None:
+        if self._writer is None and not await self._launch():
+            return
+        await super()._execute(arguments)
+
+    async def _launch(self) -> bool:
+        """Store what it begins with, and be the one who has it."""
+        assert self._ctx is not None
+        opening = Opening(
+            self.inbound, self.work.id, subject_id(self._ctx.subject) or "", self._resume,
+            envelope.encode_work(self._storable()),
+        )  # fmt: skip
+        await runstore.open_run(self._bus, self.run_id, opening)
+        try:
+            await self._begin(1, 0, 0)
+        except OutOfOrder:
+            # An attempt at this opening that was taken for lost has come as far.
+            Run._say(self, bytes([Answer.DONE]))
+            return False
+        Run._say(self, bytes([Answer.DONE]))
+        return True
+
+    def _storable(self) -> envelope.Work:
+        """The work for those who take it up: admitted already, and without credentials."""
+        assert self._ctx is not None
+        context = envelope.decode_context(self.work.context)
+        signature = self.flow.signature
+        wanted = signature.headers if signature is not None else frozenset[str]()
+        kept = {
+            name: value
+            for name, value in context.headers.items()
+            if name.lower() in (KEPT_HEADERS | wanted) - CREDENTIALS
+        }
+        encoded = envelope.encode_context(replace(context, headers=kept, subject=self._ctx.subject))
+        return replace(self.work, kind=Kind.REOPEN, id="", context=encoded)
+
+    async def _taken_up(self) -> bool:
+        """Make the next attempt this one's, if the run is in nobody's hands.
+
+        `work.id` is the run's id; data `cancel` ends it instead.
+        """
+        run, cancel = self.work.id, self.work.data == runlog.CANCEL
+        self.announce(self._bus.options.process)
+        try:
+            _, opening = await runstore.opening(self._bus, run)
+            self.connection, _, number = run.rpartition("-")
+            self.message = int(number)
+            if await self._in_hands(run):
+                Run._say(self, bytes([Answer.DONE]))
+                return False
+            newest = await runstore.last(self._bus, run)
+            place, entry = newest or (0, None)
+            if entry is not None and entry.ends:
+                # Its worker died between its last word and this.
+                await self._over()
+                Run._say(self, bytes([Answer.DONE]))
+                return False
+            attempt = entry.attempt if entry is not None else 0
+            self.work = envelope.decode_work(opening.work)
+            await self._begin(attempt + 1, entry.number if entry is not None else 0, place)
+            if place:
+                await runstore.shorten(self._bus, run, place + 1)
+        except LookupError as error:
+            Run._say(self, envelope.error(problem(404, str(error))))
+            return False
+        except OutOfOrder:
+            Run._say(self, bytes([Answer.DONE]))  # another has it
+            return False
+        except (NotStored, ValueError) as error:
+            Run._say(self, envelope.error(problem(NO_WORKER, str(error))))
+            return False
+        Run._say(self, bytes([Answer.DONE]))
+        return not await self._given_up(attempt, cancel)
+
+    async def _given_up(self, attempt: int, cancel: bool) -> bool:
+        """End a run that is not to be started again."""
+        assert self._writer is not None
+        failure: dict[str, Any] | None = None
+        if cancel:
+            failure = problem(CANCELLED, "cancelled")
+        elif attempt and self.route.on_worker_lost == "error":
+            failure = problem(NO_WORKER, "the worker that ran this was lost")
+        elif attempt >= MAX_LOST:
+            failure = problem(500, f"{attempt} workers were lost with this in hand; it is given up")
+        if failure is None:
+            return False
+        self._writer.say(envelope.error(failure))
+        if await self._writer.close():
+            await self._over()
+        return True
+
+    async def _in_hands(self, run: str) -> bool:
+        """Whether a worker has it, and answers."""
+        try:
+            subject = self._bus.subjects.run_control(run)
+            await self._bus.request(subject, b"?", within=ANSWERS_WITHIN)
+        except (NoResponders, TimeoutError):
+            return False
+        return True
+
+    async def _begin(self, attempt: int, number: int, after: int) -> None:
+        self._control = self._bus.subscribe(
+            self._bus.subjects.run_control(self.run_id), self._controlled
+        )
+        writer = Writer(self._bus, self.run_id, attempt, self._fenced)
+        await writer.start(self._bus.options.process, number, after)
+        self._writer = writer
+        self.attempt = attempt
+
+    async def _over(self) -> None:
+        await runstore.end(self._bus, self.run_id, time.time(), self._resume)
+        self.ended(self.run_id, self._resume)
+
+    def _fenced(self, reason: Exception) -> None:
+        """Another attempt has written, or nothing can be stored: this one says nothing more."""
+        if not isinstance(reason, OutOfOrder):
+            log.error("%s: %s", self.route.label, reason, extra={"run": self.run_id})
+        self.cancel(silent=True)
+
+    # Its words
+
+    def _say(self, answer: bytes) -> None:
+        if self._writer is None:
+            super()._say(answer)
+        elif answer[0] in runlog.LAST or answer[0] == Answer.LEFT:
+            self._writer.say(answer)
+
+    async def _say_in_turn(self, answer: bytes, size: int) -> None:
+        assert self._writer is not None, "nothing is said before the run has begun"
+        await self._before_a_word()
+        await self._writer.append(answer)
+
+    async def _still_wanted(self) -> bool:
+        if self._writer is None:
+            return await super()._still_wanted()
+        self.doubted = False
+        return await self._writer.current()
+
+    # Its viewers
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _controlled(self, subject: str, reply: str, data: bytes, _: bytes) -> None:
+        if data != b"?":
+            try:
+                viewing = runlog.decode_control(data)
+            except Malformed as error:
+                log.warning("dropped what came on %s: %s", subject, error)
+                return
+            if viewing is None:
+                self.cancel()
+            else:
+                self._viewed(viewing)
+        if reply:
+            self._bus.publish(reply, b"1")
+
+    def _viewed(self, viewing: Viewing) -> None:
+        now = self._now()
+        self._viewers[viewing.edge] = viewing.viewers, now
+        self._seen = now
+        if self._writer is not None:
+            self._writer.watched = self._watched(now)
+            self._writer.unattended = False
+            self._writer.read(viewing.read)
+
+    def _watched(self, now: float) -> bool:
+        return any(count and now - seen < VIEWERS_LAST for count, seen in self._viewers.values())
+
+    async def _attend(self) -> None:
+        """Notice that nobody reads any more; after `resume` seconds of that, `on_disconnect` decides."""
+        while True:
+            await asyncio.sleep(min(BEAT / 2, self._resume / 4))
+            now, writer = self._now(), self._writer
+            if writer is None:
+                continue
+            writer.watched = self._watched(now)
+            if writer.watched:
+                self._seen = now
+            elif now - self._seen > self._resume and self._bus.connected:
+                if self.route.on_disconnect == "cancel":
+                    self.cancel()
+                    return
+                writer.unattended = True
+            writer.look()
