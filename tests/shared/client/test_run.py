@@ -1,0 +1,279 @@
+"""Streams that a server keeps: cut, resumed, cancelled. The server's answers are the test's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from fairlead.client import FairleadError, Gap, Item, Restart, Retry, Run, run, subscribe
+
+AT_ONCE = Retry(first=0.0)
+
+BEGIN = 'event: run\ndata: {"run":"r1","key":"k1"}\n\n'
+END = "id: e\nevent: end\ndata: {}\n\n"
+
+
+@dataclass
+class Answer:
+    """One answer of the server.
+
+    Attributes:
+        hold: the connection stays open after it, until the client goes.
+        cut: its end is that of the connection, in mid-answer.
+    """
+
+    text: str = ""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    hold: bool = False
+    cut: bool = False
+
+
+def problem(status: int, **members: Any) -> Answer:
+    said = json.dumps({"status": status, **members})
+    return Answer(said, status, {"content-type": "application/problem+json"})
+
+
+@dataclass
+class Asked:
+    """One request."""
+
+    line: str
+    headers: dict[str, str]
+    body: str
+
+
+class Scripted:
+    """An HTTP server with one answer for each request, in order.
+
+    Attributes:
+        left: set when a client has gone from an answer that is held.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.answers: list[Answer] = []
+        self.asked: list[Asked] = []
+        self.left = asyncio.Event()
+
+    @property
+    def lines(self) -> list[str]:
+        return [asked.line for asked in self.asked]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            first, *rest = head.strip().split("\r\n")
+            pairs = (line.partition(": ") for line in rest)
+            headers = {name.lower(): value for name, _, value in pairs}
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
+            self.asked.append(Asked(first.removesuffix(" HTTP/1.1"), headers, body.decode()))
+            await self._answer(self.answers.pop(0), reader, writer)
+        finally:
+            writer.close()
+
+    async def _answer(
+        self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        headers = {"content-type": "text/event-stream", "connection": "close", **answer.headers}
+        if answer.cut:
+            headers["content-length"] = "100000"
+        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        writer.write(("\r\n".join([*lines, "", ""]) + answer.text).encode())
+        await writer.drain()
+        if answer.hold:
+            assert await reader.read() == b""
+            self.left.set()
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[Scripted]:
+    script = Scripted()
+    async with await asyncio.start_server(script.serve, "127.0.0.1", 0) as listening:
+        script.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/ask"
+        yield script
+
+
+async def read(server: Scripted, start: Callable[..., Run] = run, **options: Any) -> list[Any]:
+    found: list[Any] = []
+    running = start(server.url, **{"retry": AT_ONCE, **options})
+    running.on("gap", found.append)
+    running.on("restart", found.append)
+    async for item in running:
+        found.append(item.data)  # noqa: PERF401  # between what the listeners append
+    return found
+
+
+async def test_a_run_that_is_kept_is_attached_to_again_behind_what_was_read(
+    server: Scripted,
+) -> None:
+    server.answers = [
+        Answer(f'{BEGIN}id: c1\ndata: "one"\n\nid: c2\ndata: "tw', cut=True),
+        Answer(status=503, headers={"retry-after": "0"}),
+        Answer(f'event: resumed\ndata: {{"recovered":true}}\n\n{BEGIN}id: c2\ndata: "two"\n\n'),
+        Answer(f'event: resumed\ndata: {{"recovered":true}}\n\n{END}'),
+    ]
+    assert await read(server, body={"q": 1}) == ["one", "two"]
+    assert server.lines == ["POST /ask", *["GET /ask?run=r1&key=k1"] * 3]
+    assert [asked.headers.get("last-event-id") for asked in server.asked] == [
+        None, "c1", "c1", "c2"
+    ]  # fmt: skip
+    first, second, *_ = server.asked
+    assert (first.body, first.headers["content-type"]) == ('{"q":1}', "application/json")
+    assert second.body == ""
+
+
+async def test_204_it_has_ended_and_all_of_it_was_read(server: Scripted) -> None:
+    server.answers = [Answer(f"{BEGIN}id: c1\ndata: 1\n\n"), Answer(status=204)]
+    assert await read(server) == [1]
+
+
+async def test_what_a_resume_could_not_give_back_is_a_gap(server: Scripted) -> None:
+    server.answers = [
+        Answer(f"{BEGIN}id: c1\ndata: 1\n\n"),
+        Answer(
+            'event: resumed\ndata: {"recovered":false}\n\n'
+            'event: gap\ndata: {"cursor":"c5"}\n\nid: c6\ndata: 6\n\n'
+        ),
+        Answer(END),
+    ]
+    assert await read(server) == [1, Gap("c1", "reconnect"), Gap("c5", "history"), 6]
+    assert server.asked[2].headers["last-event-id"] == "c6"
+
+
+async def test_a_restart_numbers_what_follows(server: Scripted) -> None:
+    restart = 'event: restart\ndata: {"run":"r1","attempt":2}\n\n'
+    server.answers = [Answer(f"data: 1\n\n{restart}id: c\nevent: n\ndata: 1\n\n{END}")]
+    told: list[Restart] = []
+    running = run(server.url)
+    running.on("restart", told.append)
+    assert [item async for item in running] == [Item(1), Item(1, "n", "c", 2)]
+    assert told == [Restart("r1", 2)]
+
+
+async def test_a_stream_that_is_not_kept_fails_when_it_is_cut(server: Scripted) -> None:
+    """Another one would not be the same."""
+    server.answers = [Answer("data: 1\n\n", cut=True, headers={"fairlead-run": "r1"})]
+    with pytest.raises(FairleadError, match="broke before its end"):
+        await read(server)
+
+
+async def test_what_was_refused_is_a_problem_and_a_run_is_asked_for_once(server: Scripted) -> None:
+    server.answers = [problem(503, detail="no worker")]
+    with pytest.raises(FairleadError, match="no worker") as caught:
+        await read(server)
+    assert caught.value.status == 503
+    server.answers = [Answer(f"{BEGIN}id: c1\ndata: 1\n\n"), problem(410)]
+    with pytest.raises(FairleadError) as caught:
+        await read(server)
+    assert caught.value.status == 410
+    server.answers = [
+        Answer(f'data: 1\n\nevent: error\ndata: {{"status":500,"trace":"t"}}\n\n{END}')
+    ]
+    with pytest.raises(FairleadError) as caught:
+        await read(server)
+    assert caught.value.trace == "t"
+    server.answers = [Answer("<p>a proxy", headers={"content-type": "text/html"})]
+    with pytest.raises(FairleadError, match="no event stream"):
+        await read(server)
+
+
+async def test_a_run_whose_server_is_not_there_is_not_begun_later(server: Scripted) -> None:
+    with pytest.raises(FairleadError, match="was not reached"):
+        await read(server, lambda url, **options: run("http://127.0.0.1:1/ask", **options))
+
+
+async def test_a_room_is_asked_for_until_it_is_there_and_again_from_where_it_was(
+    server: Scripted,
+) -> None:
+    cursor = 'event: cursor\ndata: {"cursor":"c4"}\n\n'
+    server.answers = [
+        Answer(status=503),
+        Answer(f"id: c1\ndata: 1\n\n{cursor}retry: 1\n\n"),
+        Answer(END),
+    ]
+    assert await read(server, subscribe) == [1]
+    assert [asked.headers.get("last-event-id") for asked in server.asked] == [None, None, "c4"]
+
+
+async def test_a_room_without_history_has_a_gap_after_each_cut(server: Scripted) -> None:
+    server.answers = [Answer("data: 1\n\n"), Answer(f"data: 2\n\n{END}")]
+    assert await read(server, subscribe) == [1, Gap(None, "reconnect"), 2]
+
+
+async def test_cancel_stops_the_run_by_its_key_and_ends_the_loop(server: Scripted) -> None:
+    headers = {"fairlead-run": "r1", "fairlead-run-token": "k1", "fairlead-trace": "t"}
+    server.answers = [Answer("data: 1\n\n", headers=headers, hold=True), Answer(status=204)]
+    running = run(f"{server.url}?a=b", headers={"X-Mine": "x"}, token=lambda: "secret")
+    items = aiter(running)
+    assert await anext(items) == Item(1)
+    await running.cancel()
+    assert [item async for item in items] == []
+    assert (running.id, running.key, running.trace) == ("r1", "k1", "t")
+    assert server.lines == ["GET /ask?a=b", "DELETE /ask?a=b&run=r1&key=k1"]
+    sent = server.asked[1].headers
+    assert (sent["x-mine"], sent["authorization"]) == ("x", "Bearer secret")
+    await server.left.wait()
+
+
+async def test_cancel_from_elsewhere_ends_a_loop_that_waits(server: Scripted) -> None:
+    server.answers = [Answer(f"{BEGIN}data: 1\n\n", hold=True), Answer(status=204)]
+    running = run(server.url)
+    items = aiter(running)
+    await anext(items)
+    waiting = asyncio.ensure_future(anext(items, None))
+    await asyncio.sleep(0)  # it is begun, and waits
+    await running.cancel()
+    assert await waiting is None
+
+
+async def test_a_cancel_that_the_server_refuses_raises(server: Scripted) -> None:
+    server.answers = [Answer(f"{BEGIN}data: 1\n\n", hold=True), problem(403, detail="not yours")]
+    running = run(server.url)
+    async for _ in running:
+        with pytest.raises(FairleadError, match="not yours"):
+            await running.cancel()
+
+
+async def test_a_loop_that_is_left_closes_the_stream(server: Scripted) -> None:
+    server.answers = [Answer("data: 1\n\n", hold=True)]
+    async for _ in run(server.url):
+        break
+    await server.left.wait()
+
+
+async def test_begin_where_an_earlier_reader_was(server: Scripted) -> None:
+    server.answers = [Answer(END)]
+    assert await read(server, cursor="c3") == []
+    assert server.asked[0].headers["last-event-id"] == "c3"
+
+
+async def test_bytes_and_text_as_the_trigger_says_it(server: Scripted) -> None:
+    server.answers = [Answer(f"event: base64\ndata: AP8=\n\ndata: {{plain\n\n{END}")]
+    assert await read(server, format="text", body=b"raw") == [b"\x00\xff", "{plain"]
+    assert (server.asked[0].body, "content-type" in server.asked[0].headers) == ("raw", False)
+
+
+async def test_a_client_of_one_s_own_is_used_and_stays_open(server: Scripted) -> None:
+    server.answers = [Answer(END), Answer(END)]
+    async with httpx.AsyncClient(headers={"x-of": "mine"}) as client:
+        for _ in range(2):
+            assert await read(server, client=client) == []
+    assert [asked.headers["x-of"] for asked in server.asked] == ["mine", "mine"]
+
+
+async def test_a_stream_is_read_once(server: Scripted) -> None:
+    server.answers = [Answer(END)]
+    running = run(server.url)
+    assert [item async for item in running] == []
+    with pytest.raises(RuntimeError, match="read once"):
+        aiter(running)
