@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Locator, async_playwright, expect
+from playwright.async_api import Browser, Locator, expect
 from playwright.async_api import Page as Tab
 
 from fairlead.testing.program import DEADLINE
+from support.chromium import chromium
 from support.otlp import collector
 from support.system import Edge, System, Worker, request
 
@@ -27,15 +27,8 @@ expect.set_options(timeout=DEADLINE * 1000)
 
 @pytest_asyncio.fixture
 async def browser() -> AsyncIterator[Browser]:
-    found = shutil.which("chromium")
-    assert found, "chromium is missing; `make test` installs it"
-    # As root there is no sandbox; in a container /dev/shm is small.
-    flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-    async with (
-        async_playwright() as playwright,
-        await playwright.chromium.launch(executable_path=found, args=flags) as browser,
-    ):
-        yield browser
+    async with chromium() as launched:
+        yield launched
 
 
 @dataclass

@@ -1,0 +1,71 @@
+"""A TCP line to an edge, to be cut, to be deaf, and to lead to another edge: a network."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from support.system import Edge, cut
+
+
+class Line:
+    """Passes bytes on, both ways.
+
+    Attributes:
+        port: where a client finds it.
+        edge: where it leads to; a test may let it lead to another, as a balancer does.
+        deaf: the client hears nothing any more, though it is heard.
+    """
+
+    def __init__(self, edge: Edge) -> None:
+        self.port = 0
+        self.edge = edge
+        self.deaf = False
+        self._ends: list[asyncio.StreamWriter] = []
+
+    def http(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.edge.port)
+        except OSError:
+            await cut(writer)
+            return
+        self._ends += [writer, far_writer]
+        await asyncio.gather(
+            self._copy(reader, far_writer, lambda: False),
+            self._copy(far_reader, writer, lambda: self.deaf),
+        )
+
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, drops: Callable[[], bool]
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if not drops():
+                    writer.write(data)
+            await cut(writer)
+
+    async def cut(self) -> None:
+        """End what is open, at once; who comes after it is heard and hears."""
+        ends, self._ends = self._ends, []
+        for end in ends:
+            end.transport.abort()
+        self.deaf = False
+        for end in ends:
+            await cut(end)
+
+
+@asynccontextmanager
+async def line_to(edge: Edge) -> AsyncIterator[Line]:
+    line = Line(edge)
+    server = await asyncio.start_server(line.pass_on, "127.0.0.1", 0)
+    line.port = server.sockets[0].getsockname()[1]
+    try:
+        yield line
+    finally:
+        server.close()
+        await line.cut()
