@@ -28,3 +28,11 @@ def test_the_types_of_the_sources_and_of_the_tests(built: Path) -> None:
 
 def test_the_lockfile_names_no_registry() -> None:
     assert '"resolved"' not in (CLIENT / "package-lock.json").read_text()
+
+
+def test_the_chat_s_page_has_the_client_that_is_built(built: Path) -> None:
+    mine = Path(__file__).parents[2] / "examples/chat/page/fairlead.min.js"
+    assert mine.read_bytes() == (built / "fairlead.min.js").read_bytes(), (
+        "the page's copy is another one; copy it: "
+        "cp clients/js/dist/fairlead.min.js examples/chat/page/"
+    )

@@ -1,7 +1,9 @@
-/** The page: what is shown, and what the keys do. How it is carried is in the other two files. */
+/**
+ * The page: what is shown, and what the keys do. How it is carried, and comes back, is in Fairlead's
+ * client, the file beside it: clients/js/dist/fairlead.min.js.
+ */
 
-import { Connection, newTrace, randomHex } from "./connection.js";
-import { events } from "./stream.js";
+import { connect, run } from "./fairlead.min.js";
 
 const CHAT = "/support/realtime/chat";
 const ANSWERS = "/support/realtime/answers";
@@ -9,6 +11,17 @@ const ANSWERS = "/support/realtime/answers";
 const $ = (id) => document.getElementById(id);
 const made = (template) => $(template).content.firstElementChild.cloneNode(true);
 const part = (element, name) => element.querySelector(`.${name}`);
+
+/** Milliseconds of the longest pause between two attempts: somebody looks at the page. */
+const LONGEST = 15_000;
+
+/** A W3C trace context of our own: the trace then begins at the key that was pressed. */
+const newTrace = () => `00-${randomHex(16)}-${randomHex(8)}-01`;
+
+function randomHex(bytes) {
+  const drawn = crypto.getRandomValues(new Uint8Array(bytes));
+  return Array.from(drawn, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
 /** "00-TRACE-SPAN-FLAGS" → TRACE */
 const traceId = (traceparent) => traceparent?.split("-")[1] ?? "";
@@ -69,7 +82,7 @@ function read(which, unread) {
 function enter(name) {
   room = name;
   remember();
-  connection.join(name);
+  join(name);
 }
 
 /** So that a reload comes back to the same room as the same person. */
@@ -85,7 +98,6 @@ function remember() {
 /** @type {Map<string, object>} sender and id → message: what comes twice is shown once */
 const known = new Map();
 const keyOf = (from, id) => JSON.stringify([from, id]);
-const myMessage = (item) => known.get(keyOf(me, item.id));
 
 function add(where, from, data, traceparent) {
   const element = made("message");
@@ -134,84 +146,134 @@ function note(where, text) {
 
 function say(text) {
   const { kind, name } = current;
-  const item = {
-    id: randomHex(16),
-    data: kind === "room" ? { text } : { text, to: name },
-    traceparent: newTrace(),
-    channel: kind === "room" ? name : null,
-  };
-  const message = add(current, me, { ...item.data, id: item.id }, item.traceparent);
+  const data = kind === "room" ? { text } : { text, to: name };
+  const traceparent = newTrace();
+  // With an id of its own, the room takes it once, however often it is sent.
+  const id = randomHex(16);
+  const message = add(current, me, { ...data, id }, traceparent);
   const send = () => {
     fate(message, "pending", connected ? "sending…" : "waits for the connection");
-    connection.send(item);
+    follow(connection.send(data, { id, traceparent }), message);
   };
-  // The same id: if the first one did arrive, the room takes no second one.
   part(message.element, "again").addEventListener("click", send);
   send();
 }
 
-// The connection
+/** Show what becomes of a message. */
+async function follow(sent, message) {
+  const { pending } = places.get(connection);
+  pending.add(sent);
+  try {
+    const { trace } = await sent;
+    fate(message, "sent", "sent");
+    showTrace(message.element, traceId(trace));
+  } catch ({ status, detail, trace }) {
+    const { kind, name } = message.where;
+    const why = status === 404 && kind === "person" ? `${name} is not here` : detail;
+    fate(message, "failed", `${why} (${status})`);
+    showTrace(message.element, trace);
+    notice(`Not sent: ${why}`);
+  } finally {
+    pending.delete(sent);
+  }
+}
+
+// The connection, one for the room on the screen
 
 const GAP = "You were away. What was said meanwhile may be missing here.";
 
+let connection = null;
 let connected = false;
+let count = 0;
 
-const connection = new Connection(
-  (channel) => new URL(`${CHAT}?${new URLSearchParams({ channel, user: me })}`, location.href),
-  {
-    state: showState,
-    welcome(frame, channel) {
-      const { count } = connection;
-      $("connections").textContent = count === 1 ? "1 connection" : `${count} connections`;
-      $("connections").dataset.count = count;
-      $("connections").title = `This one is ${frame.connection}`;
-      if (frame.recovered === false) note(conversation("room", channel), GAP);
-    },
-    message({ data, from, trace }, channel) {
-      const before = known.get(keyOf(from, data?.id));
-      if (before !== undefined) {
-        fate(before, "sent", "sent");
-        showTrace(before.element, traceId(trace));
-        place(before);
-        return;
-      }
-      // What anybody else has published to the room may be a bare text, from nobody.
-      const said = typeof data === "object" && data !== null ? data : { text: String(data) };
-      const where = said.to ? conversation("person", from) : conversation("room", channel);
-      add(where, from ?? "somebody", said, trace);
-    },
-    settled(item, { trace }) {
-      const message = myMessage(item);
-      fate(message, "sent", "sent");
-      showTrace(message.element, traceId(trace));
-    },
-    failed(item, problem) {
-      const missing = problem.status === 404 && item.data.to;
-      const why = missing ? `${item.data.to} is not here` : (problem.detail ?? problem.title);
-      fate(myMessage(item), "failed", `${why} (${problem.status})`);
-      showTrace(myMessage(item).element, problem.trace);
-      notice(`Not sent: ${why}`);
-    },
-    waiting(item) {
-      if (item) fate(myMessage(item), "pending", "waits for a worker");
-    },
-    problem: (problem) => notice(problem.detail ?? problem.title),
-  },
-);
+/** Of each connection: its channel, and what it has not yet been told of. */
+const places = new WeakMap();
+
+/** channel → where we were in it */
+const cursors = new Map();
+
+function join(channel) {
+  if (connection !== null) leave(connection);
+  const url = `${CHAT}?${new URLSearchParams({ channel, user: me })}`;
+  const mine = connect(url, { cursor: cursors.get(channel), retry: { longest: LONGEST } });
+  connection = mine;
+  places.set(mine, { channel, pending: new Set() });
+  let id = null;
+  const whileHere = (tell) => (detail) => mine === connection && tell(detail);
+  mine.on("status", whileHere((change) => {
+    if (mine.id !== id) countConnection((id = mine.id));
+    showState(change);
+  }));
+  mine.on("gap", whileHere(() => note(conversation("room", channel), GAP)));
+  mine.on("error", whileHere(({ detail }) => notice(detail)));
+  mine.on("waiting", (sent) => {
+    const message = known.get(keyOf(me, sent.id));
+    if (message) fate(message, "pending", "waits for a worker");
+  });
+  showState({ status: "connecting" });
+  hear(mine, channel);
+}
+
+/** What was said there and is not yet sent, is sent first. */
+async function leave(which) {
+  const { channel, pending } = places.get(which);
+  cursors.set(channel, which.cursor);
+  await Promise.allSettled(pending);
+  which.close();
+}
+
+async function hear(mine, channel) {
+  try {
+    for await (const message of mine) if (mine === connection) received(message, channel);
+  } catch {
+    // Why it ended for good, its status has said.
+  }
+}
+
+function received({ data, from, trace }, channel) {
+  const before = known.get(keyOf(from, data?.id));
+  if (before !== undefined) {
+    fate(before, "sent", "sent");
+    showTrace(before.element, traceId(trace));
+    place(before);
+    return;
+  }
+  // What anybody else has published to the room may be a bare text, from nobody.
+  const said = typeof data === "object" && data !== null ? data : { text: String(data) };
+  const where = said.to ? conversation("person", from) : conversation("room", channel);
+  add(where, from ?? "somebody", said, trace);
+}
+
+function countConnection(id) {
+  count += 1;
+  $("connections").textContent = count === 1 ? "1 connection" : `${count} connections`;
+  $("connections").dataset.count = count;
+  $("connections").title = `This one is ${id}`;
+}
 
 let counting = 0;
 
-function showState({ name, until, detail }) {
-  connected = name === "connected";
+/** As the page's style has them. A worker that is not there yet is told beside the message. */
+const STATES = {
+  connecting: "connecting",
+  open: "connected",
+  waiting: "connected",
+  reconnecting: "reconnecting",
+  closed: "ended",
+};
+
+function showState({ status, pause, error }) {
+  connected = status === "open" || status === "waiting";
   clearInterval(counting);
-  $("status").dataset.state = name;
+  $("status").dataset.state = STATES[status];
   $("status").ariaLive = "polite";
-  $("retry").hidden = name !== "reconnecting" && name !== "ended";
-  if (name !== "reconnecting") {
+  $("retry").hidden = status !== "reconnecting" && status !== "closed";
+  if (status !== "reconnecting") {
     const texts = { connecting: "Connecting…", connected: "Connected" };
-    $("status-text").textContent = texts[name] ?? `Not connected: ${detail}`;
+    $("status-text").textContent = texts[STATES[status]] ?? `Not connected: ${error?.detail}`;
     return;
   }
+  const until = performance.now() + pause;
   const count = () => {
     const seconds = Math.max(1, Math.ceil((until - performance.now()) / 1000));
     $("status-text").textContent = `Reconnecting in ${seconds} s`;
@@ -223,8 +285,10 @@ function showState({ name, until, detail }) {
   }, 1000);
 }
 
-$("retry").addEventListener("click", () => connection.tryNow());
-addEventListener("online", () => connection.tryNow());
+$("retry").addEventListener("click", () => {
+  if (connection.status === "closed") join(room);
+  else connection.reconnect();
+});
 
 // The token stream
 
@@ -248,30 +312,24 @@ async function ask(question) {
   asking(aborter);
   tell("pending", "asking…");
   try {
-    const url = `${ANSWERS}?${new URLSearchParams({ user: me })}`;
-    const response = await fetch(url, {
-      method: "POST",
+    const stream = run(`${ANSWERS}?${new URLSearchParams({ user: me })}`, {
       body: question,
       headers: { traceparent },
       signal: aborter.signal,
     });
-    if (!response.ok) throw new Error((await response.json()).detail ?? response.statusText);
-    showTrace(answer, traceId(response.headers.get("fairlead-trace")));
-    for await (const { event, data } of events(response)) {
-      if (event === "end") return tell("sent", `complete, ${words} words`);
-      if (event === "error") throw new Error(JSON.parse(data).detail ?? "the run failed");
-      if (event === "restart") {
-        // Another worker has taken it up, from the beginning.
-        output.textContent = "";
-        words = 0;
-      }
-      if (event !== "message") continue;
-      output.append(JSON.parse(data));
+    stream.on("status", () => showTrace(answer, traceId(stream.trace)));
+    stream.on("restart", () => {
+      // Another worker has taken it up, from the beginning.
+      output.textContent = "";
+      words = 0;
+    });
+    for await (const { data } of stream) {
+      output.append(data);
       words += 1;
       tell("pending", `${words} words`);
       toEnd($("answers"));
     }
-    throw new Error("the stream broke off");
+    tell("sent", `complete, ${words} words`);
   } catch (error) {
     if (aborter.signal.aborted) tell("stopped", `stopped after ${words} words`);
     else tell("failed", error instanceof TypeError ? "the connection broke off" : error.message);
