@@ -346,7 +346,7 @@ class Connection:
                         if self._session.open:
                             if up_since is None:
                                 patience.reschedule(None)
-                                up_since = time.monotonic()
+                                up_since = self.now()
                             waits = self._session.waiting
                             self._become(StatusChange("waiting" if waits else "open"))
                 except websockets.ConnectionClosed:
@@ -364,7 +364,7 @@ class Connection:
             self._session.lost()
         if malformed is not None:
             raise _Over(malformed)
-        if up_since is not None and time.monotonic() - up_since >= SETTLED:
+        if up_since is not None and self.now() - up_since >= SETTLED:
             self._backoff.settled()
         return self._lost(
             socket.close_code or _NO_CLOSE_FRAME, socket.close_reason or "", up_since is not None

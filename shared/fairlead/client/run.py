@@ -114,7 +114,7 @@ class Run:
         self._backoff = Backoff(options.get("retry"))
         self._kept = False
         self._begun = False
-        self._left = False
+        self._over = False
         self._interruptible: asyncio.Timeout | None = None
 
     @overload
@@ -157,7 +157,7 @@ class Run:
             raise refused(answer.status_code, answer.headers, answer.content)
 
     def _leave(self) -> None:
-        self._left = True
+        self._over = True
         if self._interruptible is not None:
             self._interruptible.reschedule(0)
 
@@ -177,7 +177,7 @@ class Run:
         first = True
         try:
             async with self._client() as client:
-                while not self._left:
+                while not self._over:
                     answer = await self._answer(client, first)
                     async with contextlib.aclosing(answer):
                         if answer.status_code == httpx.codes.NO_CONTENT:
@@ -188,19 +188,17 @@ class Run:
                         self._events.emit("status", RunStatus("open"))
                         async with contextlib.aclosing(self._body(answer)) as items:
                             async for item in items:
-                                if item is None:
-                                    return
                                 yield item
                     first = False
         except TimeoutError:
-            if not self._left:
+            if not self._over:
                 raise
         finally:
-            self._left = True
+            self._over = True
             self._events.emit("status", RunStatus("closed"))
 
-    async def _body(self, answer: httpx.Response) -> AsyncGenerator[Item | None, None]:
-        """The items of one answer; the last is None where that was the end, else it broke."""
+    async def _body(self, answer: httpx.Response) -> AsyncGenerator[Item, None]:
+        """The items of one answer; it is over where that was the end, else it broke."""
         parser = EventParser()
         pieces = answer.aiter_bytes()
         while True:
@@ -215,13 +213,10 @@ class Run:
                     self.cursor = event.id
                 self._backoff.settled()
                 if event.event == "end":
-                    yield None
-                    return
-                item = self._received(event)
-                if item is not None:
+                    self._over = True
+                elif item := self._received(event):
                     yield item
-                if self._left:
-                    yield None
+                if self._over:
                     return
         if not self._kept and not self._persistent and self.cursor is None:
             raise ours("the stream broke before its end, and the server does not keep it")

@@ -126,8 +126,6 @@ class Session:
         self._pump()
 
     def cancel(self, sent: Sent) -> None:
-        if sent not in self._outbox:
-            return
         if self.open and sent.ref is not None:
             self._host.write(frames.cancel(ref=sent.ref))
         else:

@@ -343,3 +343,63 @@ async def test_it_may_be_left_at_any_moment(server: Scripted, moment: str) -> No
 async def test_nothing_is_said_over_what_was_not_entered(server: Scripted) -> None:
     with pytest.raises(RuntimeError, match="async with connect"):
         connect(server.url).send("hello")
+
+
+async def test_what_came_of_a_run_before_its_restart_is_not_read(server: Scripted) -> None:
+    async with connected(server) as (made, peer, _):
+        assert made.id == "c"
+        await peer.says("message", id=None, run="r", data="old")
+        await peer.says("restart", run="r", attempt=2)
+        await peer.says("message", id=None, run="r", data="new")
+        await peer.says("end", run="r")
+        await peer.closes(1000)
+        await made.wait_closed()
+        assert [(each.data, each.attempt) async for each in made] == [("new", 2)]
+
+
+async def test_while_nobody_is_there_it_goes_on_trying() -> None:
+    script = Scripted()
+    async with listening(script, subprotocols=[SUBPROTOCOL]):
+        url = script.url
+    pauses: list[float | None] = []
+    made = connect(url, retry=AT_ONCE)
+    made.on("status", lambda change: pauses.append(change.pause))
+    async with made:
+        await made.refresh()  # no token, no connection: nothing to say
+        await made.cancel("r")
+        await until(lambda: len(pauses) >= 3, "it tried again")
+
+
+async def test_what_comes_before_the_welcome_does_not_open_it(server: Scripted) -> None:
+    async with connect(server.url) as made:
+        peer = await server.peer()
+        await peer.says("of a later version")
+        assert made.status == "connecting"
+        await peer.welcome()
+        await until(lambda: made.status == "open", "it is open")
+
+
+async def test_closing_what_was_not_entered_is_no_error(server: Scripted) -> None:
+    made = connect(server.url)
+    await made.close()
+    assert made.status == "closed"
+
+
+class LongLived(Connection):
+    """A connection for which seconds go by like hours."""
+
+    def now(self) -> float:
+        return super().now() * 3600
+
+
+async def test_a_loss_after_a_while_is_a_first_one_again(server: Scripted) -> None:
+    pauses: list[float] = []
+    async with LongLived(server.url, {"retry": Retry(first=0.001, longest=0.1)}) as made:
+        made.on("status", lambda change: pauses.append(change.pause or 0.0))
+        for _ in range(12):
+            peer = await server.peer()
+            await peer.welcome()
+            await until(lambda: made.status == "open", "it is open")
+            peer.cuts()
+            await until(lambda: made.status != "open", "it has noticed")
+    assert max(pauses) <= 0.001

@@ -277,3 +277,35 @@ async def test_a_stream_is_read_once(server: Scripted) -> None:
     assert [item async for item in running] == []
     with pytest.raises(RuntimeError, match="read once"):
         aiter(running)
+
+
+async def test_what_was_cancelled_before_it_began_never_begins(server: Scripted) -> None:
+    running = run(server.url)
+    await running.cancel()
+    assert [item async for item in running] == []
+    assert server.lines == []
+
+
+async def test_a_cancel_that_does_not_reach_the_server_raises(server: Scripted) -> None:
+    server.answers = [Answer(f"{BEGIN}data: 1\n\ndata: 2\n\n", hold=True)]
+    hook = iter(["first", "second"])
+    running = run(server.url, token=lambda: next(hook), client=Refusing())
+    async for item in running:
+        assert item.data == 1, "what comes after a cancel is not read"
+        with pytest.raises(FairleadError, match="the run was not cancelled: ConnectError"):
+            await running.cancel()
+
+
+class Refusing(httpx.AsyncClient):
+    """Reaches no server with a DELETE."""
+
+    async def delete(self, *_: Any, **__: Any) -> httpx.Response:
+        raise httpx.ConnectError("no route")
+
+
+async def test_what_a_token_hook_raises_the_loop_raises(server: Scripted) -> None:
+    def token() -> str:
+        raise TimeoutError("no token")
+
+    with pytest.raises(TimeoutError, match="no token"):
+        await read(server, token=token)

@@ -247,6 +247,8 @@ async def test_presence_the_end_of_a_run_and_an_unknown_frame(it: Played) -> Non
     it.hears("presence", join=["ann"], leave=[])
     it.hears("end", run="r")
     it.hears("of a later version")
+    for type in ("message", "ack", "waiting"):
+        it.hears(type, ref=7, data="for a message that is nobody's any more")
     assert it.events == [("presence", Presence(["ann"], [])), ("end", End("r"))]
 
 

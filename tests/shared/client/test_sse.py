@@ -14,7 +14,8 @@ def test_a_stream_in_any_pieces_is_the_same_events() -> None:
     for size in range(1, len(STREAM) + 1):
         parser = EventParser()
         pieces = [STREAM[at : at + size] for at in range(0, len(STREAM), size)]
-        events = [event for piece in pieces for event in parser.feed(piece)]
+        fed = [each for piece in pieces for each in (piece, b"")]
+        events = [event for piece in fed for event in parser.feed(piece)]
         assert events == [
             ServerEvent("message", "one\ntwo", "c1"),
             ServerEvent("named", "{}"),
