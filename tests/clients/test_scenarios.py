@@ -385,7 +385,9 @@ async def test_streams_to_their_end(client: Agent, standing: Fleet) -> None:
     await client.stream(at("text"), format="text", **{"as": "text"})
     await client.stream(at("kinds"), **{"as": "kinds"})
     for name in ("post", "text", "kinds"):
-        await client.says(name, ended=True, run=True, trace=True)
+        end = await client.says(name, ended=True)
+        assert end["id"]
+        assert end["trace"]
     assert client.all("post", "read") == [{"body": '{"a":1}', "header": "x"}]
     assert client.all("text", "read") == ["one\ntwo\nthree", '{"a":1}']
     assert client.all("kinds", "read") == ["text", {"bytes": [0, 255]}, {"b": 2}]

@@ -5,7 +5,8 @@ What comes of it is a dict: `of` names the connection, message or stream, and be
 
 - status, gap, restart: an event of that name; token: how often the hook was asked
 - read, reply: data that came, with `attempt` and whether it has a cursor
-- acknowledged: the id; failed: status, detail and code of an error; ended: without one
+- acknowledged: the id; failed: status, detail and code of an error; ended: without one, and of a
+  stream also `id` and `trace`
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit
 from playwright.async_api import Browser, Page
 
 from fairlead import client
-from fairlead.client import Connection, FairleadError, Item, Message, Retry, Run, Sent
+from fairlead.client import Connection, FairleadError, Item, Retry, Run, Sent
 from support.node import CLIENT, NODE
 from support.system import until
 
@@ -119,7 +120,7 @@ class InPython(Agent):
         name, options = self._options(others)
         async with client.connect(url, **options) as connection:
             self._watch(name, connection)
-            await self._read(connection, name, "read")
+            await self._read(connection, name)
             await connection.wait_closed()
 
     async def _send(
@@ -130,9 +131,9 @@ class InPython(Agent):
         raw = bytes(data["bytes"]) if isinstance(data, dict) and "bytes" in data else data
         connection: Connection = self._known[on]
         sent = self._known[name] = connection.send(raw, id=id)
-        if iterate:
-            await self._read(sent, name, "reply", leave, ended=False)
         try:
+            if iterate:
+                await self._each(sent, name, "reply", leave)
             self._say(name, acknowledged=(await sent).id)
         except FairleadError as error:
             self._failed(name, error)
@@ -143,7 +144,7 @@ class InPython(Agent):
         name, options = self._options(others)
         made = (client.subscribe if room else client.run)(url, **options)
         self._watch(name, made)
-        await self._read(made, name, "read", leave)
+        await self._read(made, name, leave)
 
     async def _cancel(self, of: str) -> None:
         cancelling = self._known[of].cancel()
@@ -174,32 +175,28 @@ class InPython(Agent):
         it.on("gap", lambda gap: self._say(name, gap=gap.reason))
         it.on("restart", lambda restart: self._say(name, restart=restart.attempt))
 
-    async def _read(
-        self, items: Connection | Sent | Run, name: str, word: str, leave: int | None = None,
-        ended: bool = True,
-    ) -> None:  # fmt: skip
-        count = 0
+    async def _read(self, items: Connection | Run, name: str, leave: int | None = None) -> None:
         try:
-            async for item in items:
-                self._came(name, word, item)
-                count += 1
-                if count == leave:
-                    break
+            await self._each(items, name, "read", leave)
         except FairleadError as error:
-            return self._failed(name, error)
-        about = (
-            {"run": items.id is not None, "trace": items.trace is not None}
-            if isinstance(items, Run)
-            else {}
-        )
-        if ended:
-            self._say(name, ended=True, **about)
+            self._failed(name, error)
+        else:
+            known = ("id", "trace") if isinstance(items, Run) else ()
+            self._say(name, ended=True, **{each: getattr(items, each) for each in known})
 
-    def _came(self, name: str, word: str, item: Message | Item) -> None:
-        data = {"bytes": [*item.data]} if isinstance(item.data, bytes) else item.data
-        event = {"event": item.event} if isinstance(item, Item) else {}
-        came = {word: data, "attempt": item.attempt, "cursor": item.id is not None}
-        self._say(name, **came, **event)
+    async def _each(
+        self, items: Connection | Sent | Run, name: str, word: str, leave: int | None
+    ) -> None:
+        """Says each, and leaves after so many."""
+        count = 0
+        async for item in items:
+            data = {"bytes": [*item.data]} if isinstance(item.data, bytes) else item.data
+            event = {"event": item.event} if isinstance(item, Item) else {}
+            came = {word: data, "attempt": item.attempt, "cursor": item.id is not None}
+            self._say(name, **came, **event)
+            count += 1
+            if count == leave:
+                break
 
     def _failed(self, name: str, error: FairleadError) -> None:
         failed = {"status": error.status, "detail": error.detail, "code": error.code}

@@ -17,15 +17,19 @@ export function agent({ connect, FairleadError, run, subscribe }, say) {
     return { failed: { status, detail, code } };
   };
 
-  /** Reads to the end, or leaves after so many; `until` says what the end was. */
-  async function read(items, of, { leave, word, until = () => ({ ended: true }) }) {
+  /** Says each, and leaves after so many. */
+  async function each(items, of, word, leave) {
     let count = 0;
+    for await (const { data, id, attempt, event } of items) {
+      say({ of, [word]: shown(data), attempt, cursor: (id ?? null) !== null, ...(event && { event }) });
+      if (++count === leave) break;
+    }
+  }
+
+  async function read(items, of, leave, about = () => ({})) {
     try {
-      for await (const { data, id, attempt, event } of items) {
-        say({ of, [word]: shown(data), attempt, cursor: (id ?? null) !== null, ...(event && { event }) });
-        if (++count === leave) break;
-      }
-      say({ of, ...until() });
+      await each(items, of, "read", leave);
+      say({ of, ended: true, ...about() });
     } catch (error) {
       say({ of, ...failure(error) });
     }
@@ -52,24 +56,24 @@ export function agent({ connect, FairleadError, run, subscribe }, say) {
     open({ as, url, ...others }) {
       const connection = connect(url, options(as, others));
       watch(as, connection);
-      void read(connection, as, { word: "read" });
+      void read(connection, as);
     },
 
     async send({ on, as, data, id, iterate, leave }) {
       const sent = known[on].send(meant(data), { id });
       known[as] = sent;
-      if (iterate) await read(sent, as, { word: "reply", leave, until: () => ({}) });
-      await sent.then(
-        ({ id: acknowledged }) => say({ of: as, acknowledged }),
-        (error) => say({ of: as, ...failure(error) }),
-      );
+      try {
+        if (iterate) await each(sent, as, "reply", leave);
+        say({ of: as, acknowledged: (await sent).id });
+      } catch (error) {
+        say({ of: as, ...failure(error) });
+      }
     },
 
     stream({ as, url, room, leave, ...others }) {
       const stream = (room ? subscribe : run)(url, options(as, others));
       watch(as, stream);
-      const until = () => ({ ended: true, run: stream.id !== null, trace: stream.trace !== null });
-      void read(stream, as, { word: "read", leave, until });
+      void read(stream, as, leave, () => ({ id: stream.id, trace: stream.trace }));
     },
 
     cancel: async ({ of }) => known[of].cancel(),
