@@ -117,6 +117,22 @@ async def again(ctx: SSE) -> AsyncIterator[str]:
         await asyncio.Event().wait()
 
 
+@support.sse("/kept", tag="stream", method="post", resume="1m")
+async def kept(ctx: SSE) -> AsyncIterator[int]:
+    """Ten numbers, and then one more when a file is there; a note when it is cancelled."""
+    path = ctx.body.decode()
+    try:
+        for number in range(10):
+            yield number
+        while not os.path.exists(path):
+            await asyncio.sleep(0.02)
+        yield 10
+    except asyncio.CancelledError:
+        with open(f"{path} cancelled", "w") as note:
+            note.write("cancelled")
+        raise
+
+
 support.workflows.append(
     workflow("Watch", tag="stream", trigger=trigger.sse("/rooms/{room}", topic="rooms.{room}"))
 )

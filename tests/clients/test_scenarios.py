@@ -351,25 +351,30 @@ async def test_a_message_waits_for_a_worker(client: Agent, fleet: Fleet, room: s
 
 @outside_browsers
 async def test_a_killed_worker_is_a_restart(client: Agent, fleet: Fleet, tmp_path: Path) -> None:
-    """Of the answer to a message, and of a stream: another worker begins anew."""
+    """Of the answer to a message, and of a stream, kept or not: another worker begins anew."""
     await fleet.begin()
     [worker] = fleet.app.workers
     go = tmp_path / "go"
     await client.open(fleet.edge.http("/support/realtime/held"))
     await client.send(str(go), iterate=True, **{"as": "answer"})
     await client.stream(fleet.edge.http(f"{STREAM}/again"))
-    for of, word in (("answer", "reply"), ("stream", "read")):
-        await client.says(of, **{word: "attempt 1"})
+    await client.stream(fleet.edge.http(f"{STREAM}/kept"), body=str(go), **{"as": "kept"})
+    for of, said in (("answer", {"reply": "attempt 1"}), ("stream", {"read": "attempt 1"})):
+        await client.says(of, **said)
+    await client.says("kept", read=9, attempt=1)
     await fleet.worker()
     worker.kill()
     await client.says("chat", restart=2)
     await client.says("stream", restart=2)
+    await client.says("kept", restart=2)
     go.touch()
     await client.says("answer", reply="end", attempt=2)
     await client.says("answer", "acknowledged")
     await client.says("stream", read="attempt 2", attempt=2)
     await client.says("stream", ended=True)
     assert client.all("answer", "reply") == ["attempt 1", "attempt 2", "end"]
+    await client.says("kept", ended=True)
+    assert client.all("kept", "read") == [*range(10), *range(11)]
 
 
 # Streams
@@ -434,3 +439,55 @@ async def test_a_room_by_server_sent_events_is_resumed(
         await client.says("stream", read=9)
         assert client.all("stream", "read") == [*range(10)]
         assert client.all("stream", "gap") == []
+
+
+@with_each
+async def test_a_run_that_is_kept_is_read_on_over_another_edge(
+    client: Agent, fleet: Fleet, tmp_path: Path
+) -> None:
+    edge, other = (await fleet.begin(edges=2)).edges
+    async with line_to(edge) as line:
+        go = tmp_path / "go"
+        await client.stream(line.http(f"{STREAM}/kept"), body=str(go))
+        await client.says("stream", read=9, cursor=True)
+        line.edge = other
+        edge.kill()
+        await edge.ended()
+        await client.says("stream", status="reconnecting")
+        go.touch()
+        await client.says("stream", ended=True)
+        assert client.all("stream", "read") == [*range(11)]
+        assert client.all("stream", "gap") == []
+
+
+@with_each
+async def test_a_run_that_is_kept_goes_on_until_it_is_cancelled(
+    client: Agent, standing: Fleet, tmp_path: Path
+) -> None:
+    never = tmp_path / "never"
+    await client.stream(standing.edge.http(f"{STREAM}/kept"), body=str(never))
+    await client.says("stream", read=9, cursor=True)
+    await client.does("cancel", of="stream")
+    await client.says("stream", ended=True)
+    await until((tmp_path / "never cancelled").exists, "the generator was cancelled")
+
+
+@with_each
+async def test_another_attaches_to_a_run_by_its_id_and_key_behind_what_was_read(
+    client: Agent, standing: Fleet, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    url = standing.edge.http(f"{STREAM}/kept")
+    await client.stream(url, body=str(go))
+    await client.says("stream", read=9)
+    await client.does("tell", of="stream")
+    run = (await client.says("stream", "told"))["told"]
+    attached = f"{url}?run={run['id']}&key={run['key']}"
+    await client.stream(attached, **{"as": "from the beginning"})
+    await client.stream(attached, cursor=run["cursor"], **{"as": "behind"})
+    await client.says("from the beginning", read=9)
+    go.touch()
+    for name in ("stream", "from the beginning", "behind"):
+        await client.says(name, ended=True)
+    assert client.all("from the beginning", "read") == [*range(11)]
+    assert client.all("behind", "read") == [10]

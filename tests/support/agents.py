@@ -6,7 +6,7 @@ What comes of it is a dict: `of` names the connection, message or stream, and be
 - status, gap, restart: an event of that name; token: how often the hook was asked
 - read, reply: data that came, with `attempt` and whether it has a cursor
 - acknowledged: the id; failed: status, detail and code of an error; ended: without one, and of a
-  stream also `id` and `trace`
+  stream also `id` and `trace`; told: where others find a run, its id, key and cursor
 """
 
 from __future__ import annotations
@@ -145,6 +145,10 @@ class InPython(Agent):
         made = (client.subscribe if room else client.run)(url, **options)
         self._watch(name, made)
         await self._read(made, name, leave)
+
+    async def _tell(self, of: str) -> None:
+        it = self._known[of]
+        self._say(of, told={"id": it.id, "key": it.key, "cursor": it.cursor})
 
     async def _cancel(self, of: str) -> None:
         cancelling = self._known[of].cancel()

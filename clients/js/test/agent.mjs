@@ -76,6 +76,12 @@ export function agent({ connect, FairleadError, run, subscribe }, say) {
       void read(stream, as, leave, () => ({ id: stream.id, trace: stream.trace }));
     },
 
+    /** Where others find it. */
+    tell({ of }) {
+      const { id, key, cursor } = known[of];
+      say({ of, told: { id, key, cursor } });
+    },
+
     cancel: async ({ of }) => known[of].cancel(),
 
     close: ({ of }) => known[of].close(),
