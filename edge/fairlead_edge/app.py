@@ -137,7 +137,7 @@ class EdgeApp:
         id = host.new_id()
         context = encode_context(_context(scope, query, match))
         settled = Settled(match.route, _inbound(host, match.route, topic, channel), context)
-        if match.route.checks and match.route.run == "message":
+        if match.route.checks and match.route.run != "connection":
             verdict = await _checked(host, id, settled, b"", leaving)
             settled.admit(verdict.who, verdict.subject)
         room = await _open(host, match.route, topic, channel)

@@ -11,6 +11,8 @@ log.<topic>.<channel>                          anyone allowed → a room
 live.<topic>.<channel>                         a room's stream → edges, once it is stored
 beat.<worker>                                  worker → edges: I live, this is in my hands
 roll                                           edge → workers: beat now
+seek.<feature>.<workflow>.<topic>.<channel>    edge → any one worker: this room has no runner
+want.<feature>.<workflow>.<topic>.<channel>    edge → the runner of a room: members are here
 errors                                         workers → whoever streams the fleet's errors
 inbox.<role>.<id>                              replies
 =============================================  ===========================================
@@ -76,8 +78,20 @@ class Subjects:
 
     @staticmethod
     def room_of_inbound(subject: str) -> tuple[str, str]:
-        """(topic, channel) of a subject made by `inbound`."""
+        """(topic, channel) of a subject made by `inbound` or `seek`."""
         return _room_of_inbound(subject)
+
+    def seek(self, feature: str, workflow: str, topic: str, channel: str) -> str:
+        """Where an edge asks for a runner of a room."""
+        return f"{self.root}.seek.{feature}.{workflow}.{topic}.{channel}"
+
+    def seek_all(self, feature: str, workflow: str) -> str:
+        """What a worker subscribes to for a workflow that runs once per room, in WORKERS."""
+        return f"{self.root}.seek.{feature}.{workflow}.>"
+
+    def want(self, feature: str, workflow: str, topic: str, channel: str) -> str:
+        """Where the runner of a room hears which edges have members in it."""
+        return f"{self.root}.want.{feature}.{workflow}.{topic}.{channel}"
 
     def connection(self, connection: str) -> str:
         """Where a connection is reached, by its id.
@@ -162,6 +176,15 @@ class Subjects:
     def manifests(self) -> str:
         """The key-value bucket of the manifests."""
         return f"FL_{self.app}_manifests"
+
+    @property
+    def leases(self) -> str:
+        """The key-value bucket of the leases of rooms' runners."""
+        return f"FL_{self.app}_leases"
+
+    def lease(self, feature: str, workflow: str, topic: str, channel: str) -> str:
+        """Where the lease of a room's runner is written to: a key of that bucket."""
+        return f"$KV.{self.leases}.{feature}.{workflow}.{topic}.{channel}"
 
 
 @lru_cache(maxsize=4096)  # a room's messages come many at a time
