@@ -28,11 +28,13 @@ NO_TEST_OF_THEIR_OWN = {
     "edge/host.py": "what those share: tests/system, all of it",
     "workers/hands.py": "tests/system/test_failures.py",
     "workers/runner.py": "tests/system/test_declaring.py",
+    "workers/topics.py": "the shell of protocol/lease.py: tests/system/test_topic_runs.py",
     "workers/watchdog.py": "a stuck loop needs a process: tests/system/test_failures.py",
     # The way of a request: tested as clients see it.
     "edge/app.py": "tests/system/test_outcomes.py",
     "edge/connection.py": "the shell of session.py: tests/system/test_protocols.py",
     "edge/scopes.py": "tests/system/test_connections.py and test_failures.py",
+    "edge/shared_runs.py": "tests/system/test_topic_runs.py; its times: protocol/lease.py",
     "edge/admission.py": "tests/system/test_policies.py and test_inputs.py",
     "edge/peers.py": "tests/system/test_policies.py: direct, over two edges",
     "edge/mount.py": "tests/system/test_mount.py",

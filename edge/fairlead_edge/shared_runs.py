@@ -138,7 +138,8 @@ class _Wanting:
         if now - self._sought < lease.SEEK_EVERY * 0.7:
             return
         self._sought = now
-        self._bus.publish(self._seek, Word(self._edge, True, self._state).encode())
+        word = Word(self._edge, True, self._state)
+        self._bus.publish(self._seek, word.encode(), self._inbox)
         self._timer.cancel()
         self._timer = self._loop.call_later(lease.SEEK_EVERY * random.uniform(0.8, 1.0), self._ask)
 

@@ -103,7 +103,6 @@ def test_the_window_is_from_1_to_1000(window: int) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "default"),
     [
-        ("run", "topic", "None"),
         ("durable", True, "False"),
         ("overflow", "drop_oldest", "'disconnect'"),
         ("overflow", "latest", "'disconnect'"),
@@ -118,6 +117,17 @@ def test_a_websocket_option_that_is_not_built_yet_is_refused_by_name(
         BadDeclaration, match=f"^{option}=.* is not built .*; leave it at {default}$"
     ):
         trigger.websocket("chat", **{option: value})
+
+
+@pytest.mark.parametrize("deliver", ["sender", "topic"])
+def test_what_the_run_of_a_room_says_goes_to_the_room(deliver: Any) -> None:
+    made = trigger.websocket("chat", deliver=deliver, run="topic")
+    assert (made.deliver, made.run) == ("topic", "topic")
+
+
+def test_the_run_of_a_room_has_no_others() -> None:
+    with pytest.raises(BadDeclaration, match=r"^deliver='others': .* leave deliver out"):
+        trigger.websocket("chat", deliver="others", run="topic")
 
 
 def test_an_sse_option_that_is_not_built_yet_is_refused_by_name() -> None:

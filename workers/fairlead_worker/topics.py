@@ -116,7 +116,8 @@ class TopicRuns:
             return
         self._rooms[subject] = None
         self._count(1)
-        task = asyncio.get_running_loop().create_task(self._serve(route, flow, subject, word))
+        serving = self._serve(route, flow, subject, word, reply)
+        task = asyncio.get_running_loop().create_task(serving)
         self._tasks.add(task)
         task.add_done_callback(functools.partial(self._served, subject))
 
@@ -127,7 +128,9 @@ class TopicRuns:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the run of a room ended in an error of ours", exc_info=error)
 
-    async def _serve(self, route: Route, flow: Workflow, subject: str, word: Word) -> None:
+    async def _serve(
+        self, route: Route, flow: Workflow, subject: str, word: Word, reply: str
+    ) -> None:
         topic, channel = self._bus.subjects.room_of_inbound(subject)
         key = self._bus.subjects.lease(route.feature, route.workflow, topic, channel)
         try:
@@ -137,7 +140,8 @@ class TopicRuns:
             return
         if held is None:
             return
-        room = _Room(self._tools, self._leases, held, route, flow, subject, word)
+        room = _Room(self._tools, self._leases, held, route, flow, subject)
+        room.hears(word, reply)
         self._rooms[subject] = room
         if self._leaving:
             room.end()
@@ -282,9 +286,8 @@ class _Room:
     """One room whose lease this worker has."""
 
     def __init__(
-        self, tools: Tools, leases: Leases, held: Held, route: Route, flow: Workflow, subject: str,
-        word: Word,
-    ) -> None:  # fmt: skip
+        self, tools: Tools, leases: Leases, held: Held, route: Route, flow: Workflow, subject: str
+    ) -> None:
         self.lease = held.lease
         self.tools = tools
         self.route = route
@@ -295,8 +298,7 @@ class _Room:
         self._held = held
         self._state = held.state
         self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
-        self._wanted = Wanted(now, {word.edge: now})
+        self._wanted = Wanted(self._loop.time())
         self._replies: dict[str, str] = {}  # edge → where it hears how the room stands
         self._renewed = asyncio.Event()
         self._ended = asyncio.Event()
@@ -324,9 +326,7 @@ class _Room:
             self._state = State()  # for those who came in meanwhile, all begins anew
         if not self._lost:
             await self._give_back()
-        for edge in self._wanted.heard:
-            if reply := self._replies.get(edge):
-                self._bus.publish(reply, Standing(False, self._state).encode())
+        self._tell(Standing(False, self._state))
 
     def end(self, lost: bool = False) -> None:
         """End it here; another worker may go on. Args: lost: the lease is another's by now."""
@@ -357,10 +357,20 @@ class _Room:
         except Malformed as error:
             log.warning("dropped what came on %s: %s", subject, error)
             return
-        self._wanted.word(word, self._loop.time())
-        if word.here and reply:
-            self._replies[word.edge] = reply
+        self.hears(word, reply)
+        if word.here:
             self._bus.publish(reply, Standing(True, self._state).encode())
+
+    def hears(self, word: Word, reply: str) -> None:
+        """An edge speaks. Args: reply: where it hears how the room stands."""
+        self._wanted.word(word, self._loop.time())
+        if word.here:
+            self._replies[word.edge] = reply
+
+    def _tell(self, standing: Standing) -> None:
+        """So that whoever looks for the next runner knows what came before it."""
+        for edge in self._wanted.heard:
+            self._bus.publish(self._replies[edge], standing.encode())
 
     def nobody_could_be_heard(self) -> None:
         """NATS was away: no edge is gone for that."""
@@ -409,11 +419,13 @@ class _Room:
         while not self._state.over:
             attempt = self._state.attempt + 1
             self._state = State(attempt)
+            self._tell(Standing(True, self._state))
             started = self._loop.time()
             self._run = TopicRun(self, attempt)
             self._run.task = asyncio.current_task()
             if await self._run.succeeded():
                 self._state = State(attempt, over=True)
+                self._tell(Standing(True, self._state))
                 return
             lasted = self._loop.time() - started
             failures = 1 if lasted > lease.PAUSES[1] else failures + 1
