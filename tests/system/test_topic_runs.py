@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from nats import connect
 from websockets.exceptions import InvalidStatus
 
+from fairlead.protocol.subjects import Subjects
 from support.system import V1, Edge, System, Worker, nats_server, system, until
 
 TICKS = "/support/realtime/ticks/"
@@ -260,6 +262,48 @@ async def test_a_frozen_runner_is_replaced_and_says_nothing_when_it_wakes(
         for each in members:
             assert {item["attempt"] for item in each.items} == {1, 2}
             assert_one_voice(each.items)
+
+
+async def test_what_a_runner_says_after_it_lost_the_room_is_shown_to_nobody(
+    app: System, edges: list[Edge]
+) -> None:
+    """As its bytes would come, had they been on their way for too long; live, and in a replay."""
+    await workers(app, 1)
+    path = "/support/realtime/say/a"
+    now = int(time.time() * 1000)
+    told = [
+        ("first", f"7:{now + 60_000}"),
+        ("second", f"8:{now + 60_000}"),
+        ("an earlier runner's", f"7:{now - 1}"),
+        ("too late", f"8:{now - 1}"),
+        ("third", f"8:{now + 60_000}"),
+        ("too late, too", f"9:{now - 1}"),
+        ("last", f"8:{now + 60_000}"),
+    ]
+    shown = ["first", "second", "third", "last"]
+    room = Subjects(app.app).log("ticks.a", "-")
+    nats = await connect(app.nats.url)
+    async with edges[0].v1(path) as one:
+        for data, fence in told:
+            headers = {"Fl-Fence": f"other.ticks:{fence}"}
+            await nats.jetstream().publish(room, data.encode(), headers=headers)
+        frames = []
+        while len(frames) < len(shown):
+            frame = await one.until("message")
+            if isinstance(frame["data"], str):  # the room ticks, too
+                frames.append(frame)
+        assert [frame["data"] for frame in frames] == shown
+        # On an edge that was not there: from the end on, so that no reading before helps it.
+        cursors = [one.welcome["cursor"], *(frame["id"] for frame in frames[:-1])]
+        for after in reversed(range(len(cursors))):
+            async with edges[1].v1(f"{path}?cursor={cursors[after]}") as back:
+                assert back.welcome["recovered"] is True
+                heard: list[str] = []
+                while len(heard) < len(shown) - after:
+                    if isinstance(data := await back.hears(), str):
+                        heard.append(data)
+                assert heard == shown[after:]
+    await nats.close()
 
 
 async def test_a_killed_runner_is_replaced(app: System, edges: list[Edge]) -> None:
