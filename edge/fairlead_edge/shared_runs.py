@@ -91,13 +91,17 @@ class _Wanting:
         self._answered = self._loop.time()
         self._sought = -lease.SEEK_EVERY
         self._inbox = bus.new_inbox
-        self._interest = bus.subscribe(self._inbox, self._heard)
+        self._interests = [
+            bus.subscribe(self._inbox, self._heard),
+            bus.subscribe(bus.subjects.stand(*name), self._heard),
+        ]
         self._timer: asyncio.Handle = self._loop.call_soon(self._ask)
 
     def end(self) -> None:
         """The last member is gone."""
         self._timer.cancel()
-        self._bus.unsubscribe(self._interest)
+        for interest in self._interests:
+            self._bus.unsubscribe(interest)
         self._bus.publish(self._want, Word(self._edge, False).encode())
 
     def _ask(self) -> None:
@@ -125,7 +129,8 @@ class _Wanting:
         except Malformed as error:
             log.warning("dropped what came on %s: %s", subject, error)
             return
-        self._state = standing.state
+        # A runner that was sought by an edge that knew less may be behind.
+        self._state = State(max(self._state.attempt, standing.state.attempt), standing.state.over)
         if standing.held:
             self._answered = self._loop.time()
         else:
@@ -139,7 +144,7 @@ class _Wanting:
             return
         self._sought = now
         word = Word(self._edge, True, self._state)
-        self._bus.publish(self._seek, word.encode(), self._inbox)
+        self._bus.publish(self._seek, word.encode())
         self._timer.cancel()
         self._timer = self._loop.call_later(lease.SEEK_EVERY * random.uniform(0.8, 1.0), self._ask)
 

@@ -116,7 +116,7 @@ class TopicRuns:
             return
         self._rooms[subject] = None
         self._count(1)
-        serving = self._serve(route, flow, subject, word, reply)
+        serving = self._serve(route, flow, subject, word)
         task = asyncio.get_running_loop().create_task(serving)
         self._tasks.add(task)
         task.add_done_callback(functools.partial(self._served, subject))
@@ -128,9 +128,7 @@ class TopicRuns:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the run of a room ended in an error of ours", exc_info=error)
 
-    async def _serve(
-        self, route: Route, flow: Workflow, subject: str, word: Word, reply: str
-    ) -> None:
+    async def _serve(self, route: Route, flow: Workflow, subject: str, word: Word) -> None:
         topic, channel = self._bus.subjects.room_of_inbound(subject)
         key = self._bus.subjects.lease(route.feature, route.workflow, topic, channel)
         try:
@@ -140,8 +138,7 @@ class TopicRuns:
             return
         if held is None:
             return
-        room = _Room(self._tools, self._leases, held, route, flow, subject)
-        room.hears(word, reply)
+        room = _Room(self._tools, self._leases, held, route, flow, subject, word)
         self._rooms[subject] = room
         if self._leaving:
             room.end()
@@ -288,20 +285,24 @@ class _Room:
     """One room whose lease this worker has."""
 
     def __init__(
-        self, tools: Tools, leases: Leases, held: Held, route: Route, flow: Workflow, subject: str
-    ) -> None:
+        self, tools: Tools, leases: Leases, held: Held, route: Route, flow: Workflow, subject: str,
+        word: Word,
+    ) -> None:  # fmt: skip
         self.lease = held.lease
         self.tools = tools
         self.route = route
         self.flow = flow
         self.subject = subject
         self._bus = tools.bus
+        self._name = (
+            route.feature, route.workflow, *tools.bus.subjects.room_of_inbound(subject)
+        )  # fmt: skip
         self._leases = leases
         self._held = held
         self._state = held.state
         self._loop = asyncio.get_running_loop()
         self._wanted = Wanted(self._loop.time())
-        self._replies: dict[str, str] = {}  # edge → where it hears how the room stands
+        self._wanted.word(word, self._loop.time())
         self._renewed = asyncio.Event()
         self._ended = asyncio.Event()
         self._lost = False
@@ -310,9 +311,7 @@ class _Room:
 
     async def serve(self) -> None:
         """Execute, until no edge has members, the lease is lost, or `end`."""
-        topic, channel = self._bus.subjects.room_of_inbound(self.subject)
-        subject = self._bus.subjects.want(self.route.feature, self.route.workflow, topic, channel)
-        interest = self._bus.subscribe(subject, self._heard)
+        interest = self._bus.subscribe(self._bus.subjects.want(*self._name), self._heard)
         keeping = self._loop.create_task(self._keep())
         executing = self._loop.create_task(self._execute())
         executing.add_done_callback(_never_raises)
@@ -359,20 +358,13 @@ class _Room:
         except Malformed as error:
             log.warning("dropped what came on %s: %s", subject, error)
             return
-        self.hears(word, reply)
+        self._wanted.word(word, self._loop.time())
         if word.here:
             self._bus.publish(reply, Standing(True, self._state).encode())
 
-    def hears(self, word: Word, reply: str) -> None:
-        """An edge speaks. Args: reply: where it hears how the room stands."""
-        self._wanted.word(word, self._loop.time())
-        if word.here:
-            self._replies[word.edge] = reply
-
     def _tell(self, standing: Standing) -> None:
-        """So that whoever looks for the next runner knows what came before it."""
-        for edge in self._wanted.heard:
-            self._bus.publish(self._replies[edge], standing.encode())
+        """Tell all edges at once: whichever looks for the next runner knows what came before it."""
+        self._bus.publish(self._bus.subjects.stand(*self._name), standing.encode())
 
     def nobody_could_be_heard(self) -> None:
         """NATS was away: no edge is gone for that."""

@@ -13,6 +13,7 @@ beat.<worker>                                  worker → edges: I live, this is
 roll                                           edge → workers: beat now
 seek.<feature>.<workflow>.<topic>.<channel>    edge → any one worker: this room has no runner
 want.<feature>.<workflow>.<topic>.<channel>    edge → the runner of a room: members are here
+stand.<feature>.<workflow>.<topic>.<channel>   the runner of a room → edges: how it stands
 errors                                         workers → whoever streams the fleet's errors
 inbox.<role>.<id>                              replies
 =============================================  ===========================================
@@ -92,6 +93,10 @@ class Subjects:
     def want(self, feature: str, workflow: str, topic: str, channel: str) -> str:
         """Where the runner of a room hears which edges have members in it."""
         return f"{self.root}.want.{feature}.{workflow}.{topic}.{channel}"
+
+    def stand(self, feature: str, workflow: str, topic: str, channel: str) -> str:
+        """Where the edges with members in a room hear of its runs, when something changes."""
+        return f"{self.root}.stand.{feature}.{workflow}.{topic}.{channel}"
 
     def connection(self, connection: str) -> str:
         """Where a connection is reached, by its id.

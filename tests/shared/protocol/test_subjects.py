@@ -27,6 +27,7 @@ COUNTS = st.integers(min_value=0, max_value=2**63)
         (SHOP.seek("support", "ticks", "rooms.a", "-"), "fl.shop.seek.support.ticks.rooms.a.-"),
         (SHOP.seek_all("support", "ticks"), "fl.shop.seek.support.ticks.>"),
         (SHOP.want("support", "ticks", "rooms.a", "-"), "fl.shop.want.support.ticks.rooms.a.-"),
+        (SHOP.stand("support", "ticks", "rooms.a", "-"), "fl.shop.stand.support.ticks.rooms.a.-"),
         (SHOP.leases, "FL_shop_leases"),
         (SHOP.lease("support", "ticks", "chat", "b"), "$KV.FL_shop_leases.support.ticks.chat.b"),
         (SHOP.connection("e1-7"), "fl.shop.edge.e1.e1-7"),
