@@ -217,6 +217,26 @@ async def test_members_wait_for_the_first_worker(app: System, edges: list[Edge])
         await until(lambda: one.items, "it starts when one comes")
 
 
+async def test_a_worker_at_its_limit_leaves_rooms_to_others(
+    app: System, edges: list[Edge], notes: Notes
+) -> None:
+    """A room counts as a stream does."""
+    for _ in range(2):
+        await app.worker("topics.py", "--streams", "1")
+    await edges[0].serves(TICKS + "a")
+    async with member(edges[0], TICKS + "a") as one:
+        await until(lambda: one.items, "the first room has one of them")
+        async with member(edges[0], TICKS + "b") as other:
+            await until(lambda: other.items, "the second has the other")
+            assert one.runner != other.runner
+            async with member(edges[0], TICKS + "c") as third:
+                ref = await third.client.send("x")
+                await until(lambda: third.heard, "it is a member")
+                assert [frame.get("ref") for frame in third.heard] == [ref], "nobody runs it"
+                await other.client.cut()
+                await until(lambda: third.items, "as soon as one has a place")
+
+
 async def test_a_worker_told_to_stop_hands_over_at_once(
     app: System, edges: list[Edge], notes: Notes
 ) -> None:
@@ -287,7 +307,7 @@ async def test_what_a_runner_says_after_it_lost_the_room_is_shown_to_nobody(
         for data, fence in told:
             headers = {"Fl-Fence": f"other.ticks:{fence}"}
             await nats.jetstream().publish(room, data.encode(), headers=headers)
-        frames = []
+        frames: list[Item] = []
         while len(frames) < len(shown):
             frame = await one.until("message")
             if isinstance(frame["data"], str):  # the room ticks, too
