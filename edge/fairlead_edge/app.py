@@ -114,7 +114,7 @@ class EdgeApp:
         id = host.new_id()
         context = encode_context(_context(scope, query, match))
         settled = Settled(match.route, _inbound(host, match.route, topic, channel), context)
-        if match.route.checks and match.route.run == "message":
+        if match.route.checks and match.route.run != "connection":
             verdict = await checked(host.relay, id, settled, leaving, host.now())
             settled.admit(verdict.who, verdict.subject)
         room = await _open(host, match.route, topic, channel)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
@@ -30,6 +31,7 @@ from fairlead_edge.replay import Replay
 from fairlead_edge.room import RAW, V1, Room, websocket_frame
 from fairlead_edge.scopes import ConnectionScope, MessageScope, Scope
 from fairlead_edge.session import Session, Violation
+from fairlead_edge.shared_runs import TopicScope
 from fairlead_edge.ws import HIGH_WATER, EdgeWebSocketProtocol
 
 log = logging.getLogger("fairlead.edge")
@@ -91,8 +93,7 @@ class Connection:
         self._came_back: CameBack | None = came_back
         self._returning: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
-        one_run = settled.route.run == "connection"
-        self.scope: Scope = ConnectionScope(self) if one_run else MessageScope(self)
+        self.scope: Scope = _SCOPES[settled.route.run](self)
 
     @property
     def dialect(self) -> str:
@@ -358,3 +359,10 @@ class Connection:
         self.host.hub.leave(self._room, self)
         self.host.left(self)
         self.scope.closed()
+
+
+_SCOPES: dict[str, Callable[[Connection], Scope]] = {
+    "message": MessageScope,
+    "connection": ConnectionScope,
+    "topic": TopicScope,
+}

@@ -109,7 +109,8 @@ class Part:
                 at = cursor.decode(message.id, self._room.subject)
                 assert isinstance(at, Position)
                 self._gathering.passed(self._room, at)
-            slow |= self._stream.gathered(message, message.id and self._gathering.cursor)
+            if not message.hidden:
+                slow |= self._stream.gathered(message, message.id and self._gathering.cursor)
         return slow
 
     def room_position(self, position: Position) -> None:

@@ -24,6 +24,7 @@ from fairlead_edge.relay import Relay
 from fairlead_edge.routes import RouteTable
 from fairlead_edge.runs import Runs
 from fairlead_edge.settings import EdgeSettings
+from fairlead_edge.shared_runs import SharedRuns
 
 log = logging.getLogger("fairlead.edge")
 
@@ -93,6 +94,8 @@ class Host:
         self.relay = Relay(bus, edge, self.peers, settings.worker_wait, self._choose_worker)
         self.runs = Runs(bus, self.relay, edge, self.new_id)
         self.fleet = Fleet(bus, self.relay.beat, self.relay.worker_gone, self._routes_changed)
+        self.shared_runs = SharedRuns(bus, edge, lambda: self.fleet.table)
+        self.hub.on_occupied = self.shared_runs.occupied
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)
         self._writing: list[Client] = []
@@ -149,6 +152,7 @@ class Host:
     def _routes_changed(self, table: RouteTable) -> None:
         """Close those whose route is gone; a route with new options is for new connections."""
         log.info("%d routes are served", sum(1 for _ in table))
+        self.shared_runs.routes_changed()
         kept = {(route.transport, route.endpoint) for route in table}
         for client in list(self.clients.values()):
             if (client.route.transport, client.route.endpoint) not in kept:

@@ -12,7 +12,7 @@ import asyncio
 import functools
 import logging
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from fairlead import roomlog
 from fairlead.bus import Bus, Interest, parse_headers
 from fairlead.errors import NotStored
 from fairlead.protocol.cursor import Position
+from fairlead.protocol.lease import Fences
 from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead.roomlog import StreamState
@@ -85,9 +86,14 @@ class _Open:
 
 
 class Hub:
-    """The rooms of one edge."""
+    """The rooms of one edge.
+
+    Attributes:
+        on_occupied: told of a room that gets its first member, and (False) loses its last.
+    """
 
     def __init__(self, bus: Bus, tracing: Tracing | None) -> None:
+        self.on_occupied: Callable[[Room, bool], None] = lambda room, occupied: None
         self._bus = bus
         self._tracing = tracing
         self._loop = asyncio.get_running_loop()
@@ -160,10 +166,16 @@ class Hub:
     def join(self, room: Room, member: Member) -> None:
         """Make a member of an opened room, between two of its messages."""
         self._flush(self._rooms[room.subject])
+        empty = not room.members
         room.join(member)
+        if empty:
+            self.on_occupied(room, True)
 
     def leave(self, room: Room, member: Member) -> None:
+        empty = not room.members
         room.leave(member)
+        if not empty and not room.members:
+            self.on_occupied(room, False)
         self.close(room)
 
     def close(self, room: Room) -> None:
@@ -295,7 +307,8 @@ class Hub:
         """
         async with self._reading:
             found = await roomlog.read_page(self._bus, room.stream, room.subject, after)
-        return [room.read(headers, data) for headers, data in found]
+        fences = Fences()
+        return [room.read(headers, data, fences) for headers, data in found]
 
     async def last(self, room: Room) -> int:
         """The sequence of the room's last message, from the stream's leader; 0 if it is empty.

@@ -17,6 +17,7 @@ from websockets.frames import Frame, Opcode
 from fairlead.protocol import cursor, frames
 from fairlead.protocol.cursor import Position
 from fairlead.protocol.envelope import DataType
+from fairlead.protocol.lease import Fences
 from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead_edge.ring import Budget, Ring
@@ -31,6 +32,7 @@ class RoomMessage(NamedTuple):
         exclude: connection id that does not get it, or "".
         trace: traceparent of its delivery, or "" if it is not sampled.
         sequence: its place in the room's stream; 0 in a room without history.
+        hidden: it has its place, but nobody is shown it: its runner had lost the room by then.
     """
 
     type: DataType
@@ -40,6 +42,7 @@ class RoomMessage(NamedTuple):
     exclude: str = ""
     trace: str = ""
     sequence: int = 0
+    hidden: bool = False
 
 
 class Member(Protocol):
@@ -126,7 +129,8 @@ def deliver(member: Member, messages: Sequence[RoomMessage]) -> bool:
     """Give some messages to one member. Returns whether it is slow."""
     if member.dialect == GATHERED:
         return cast(Gatherer, member).room_messages(messages)
-    return member.room_bytes(b"".join(encode(message, member.dialect) for message in messages))
+    shown = [encode(message, member.dialect) for message in messages if not message.hidden]
+    return bool(shown) and member.room_bytes(b"".join(shown))
 
 
 def encode_cursor(at: str, dialect: str) -> bytes:
@@ -180,12 +184,13 @@ class Room:
         position: up to where its log was seen; None without history, or before that is known.
         ring: its newest messages, for those who come back.
         members: by dialect.
+        fences: of the runners that spoke here so far.
         pending: messages of this turn of the loop, not yet written.
     """
 
     __slots__ = (
-        "channel", "history", "members", "pending", "position", "ring", "stream", "subject",
-        "template", "topic",
+        "channel", "fences", "history", "members", "pending", "position", "ring", "stream",
+        "subject", "template", "topic",
     )  # fmt: skip
 
     def __init__(
@@ -202,6 +207,7 @@ class Room:
         self.ring: Ring[RoomMessage] = Ring(budget)
         self.members: dict[str, dict[Member, None]] = {}
         self.pending: list[RoomMessage] = []
+        self.fences = Fences()
 
     @property
     def size(self) -> int:
@@ -233,9 +239,9 @@ class Room:
             self.ring.clear(position.sequence if position is not None else 0)
         self.position = position
 
-    def read(self, headers: Mapping[str, str], data: bytes) -> RoomMessage:
-        """A message as it was read from the room's stream."""
-        return self._message(headers, data, self._place(headers), "")
+    def read(self, headers: Mapping[str, str], data: bytes, fences: Fences) -> RoomMessage:
+        """A message as it was read from the room's stream. Args: fences: of those read before it."""
+        return self._message(headers, data, self._place(headers), "", fences)
 
     def received(self, headers: Mapping[str, str], data: bytes, trace: str = "") -> None:
         """Take a message of the room; it goes out with the next `flush`.
@@ -243,7 +249,7 @@ class Room:
         A message with `Nats-Sequence` came through the room's stream and moves the position.
         """
         here = self._place(headers)
-        message = self._message(headers, data, here, trace)
+        message = self._message(headers, data, here, trace, self.fences)
         if here is not None and self.position and here.sequence > self.position.sequence:
             self.position = here
             # Who comes back later gets a copy of its own, not this delivery.
@@ -257,8 +263,11 @@ class Room:
         return Position(self.position.created, int(headers["Nats-Sequence"]), time)
 
     def _message(
-        self, headers: Mapping[str, str], data: bytes, place: Position | None, trace: str
-    ) -> RoomMessage:
+        self, headers: Mapping[str, str], data: bytes, place: Position | None, trace: str,
+        fences: Fences,
+    ) -> RoomMessage:  # fmt: skip
+        fence = headers.get("Fl-Fence", "")
+        stored = None if place is None else place.time
         return RoomMessage(
             data_type(headers.get("Fl-Type", ""), data),
             data,
@@ -267,6 +276,7 @@ class Room:
             headers.get("Fl-Exclude", ""),
             trace,
             0 if place is None else place.sequence,
+            bool(fence) and not fences.passes(fence, stored),
         )
 
     def tell_position(self) -> None:
@@ -290,7 +300,8 @@ class Room:
         messages, self.pending = self.pending, []
         if not messages:
             return 0, 0
-        excluded = {message.exclude for message in messages if message.exclude}
+        shown = [message for message in messages if not message.hidden]
+        excluded = {message.exclude for message in shown if message.exclude}
         written = slow = 0
         for dialect, members in list(self.members.items()):
             if dialect == GATHERED:
@@ -299,14 +310,16 @@ class Room:
                     written += bool(due)
                     slow += bool(due) and deliver(member, due)
                 continue
-            encoded = [encode(message, dialect) for message in messages]
+            if not shown:
+                continue
+            encoded = [encode(message, dialect) for message in shown]
             joined = b"".join(encoded)
             for member in list(members):
                 data = joined
                 if excluded and member.id in excluded:
                     data = b"".join(
                         part
-                        for part, message in zip(encoded, messages, strict=True)
+                        for part, message in zip(encoded, shown, strict=True)
                         if message.exclude != member.id
                     )
                     if not data:

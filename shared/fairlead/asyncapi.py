@@ -152,14 +152,11 @@ def _websocket(name: str, route: Route, flow: Workflow, schemas: _Schemas) -> tu
     headers["properties"] = {"Sec-WebSocket-Protocol": _SPOKEN, **headers["properties"]}
     headers["required"] = ["Sec-WebSocket-Protocol", *headers.get("required", ())]
     channel["bindings"] = {"ws": {"method": "GET", "query": query, "headers": headers}}
-    per_message = route.run == "message"
     return channel, {
         "receive": {
             "action": "receive",
             "channel": {"$ref": f"#/channels/{name}"},
-            "summary": "executed once per message, on any worker"
-            if per_message
-            else "read by the run of this connection",
+            "summary": _RUN[route.run],
             "messages": _of_channel(name, ["said", "cancel"]),
         },
         "send": {
@@ -292,6 +289,12 @@ _PARAMETERS: dict[str, tuple[str, Json]] = {
     ),
     "path": ("one segment of the path", {"type": "string"}),
 }
+_RUN = {
+    "message": "executed once per message, on any worker",
+    "connection": "read by the run of this connection",
+    "topic": "refused with an error: the workflow runs once per room, and takes no messages",
+}
+
 _DELIVER = {
     "sender": "what the workflow says goes to the sender",
     "topic": "what the workflow says goes to the room",

@@ -596,6 +596,14 @@ class Bus:
             config = KeyValueConfig(name, replicas=self.options.replicas)
             return await self._jetstream.create_key_value(config)
 
+    async def ensure_leases(self, ttl: float) -> None:
+        """Create the bucket of the leases; what is not written again is forgotten after `ttl` seconds."""
+        config = KeyValueConfig(self.subjects.leases, ttl=ttl, replicas=self.options.replicas)
+        try:
+            await self._jetstream.key_value(self.subjects.leases)
+        except nats.js.errors.NotFoundError:
+            await self._jetstream.create_key_value(config)
+
     async def put_manifest(self, digest: str, manifest: bytes) -> int:
         """Write a build's manifest unless it is there; return its generation.
 

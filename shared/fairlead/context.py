@@ -229,12 +229,12 @@ class Channel:
         """What the client says, in order; it ends with the connection.
 
         Raises:
-            TypeError: the workflow runs once per message, or is an event stream.
+            TypeError: the workflow runs once per message or per room, or is an event stream.
         """
         if self._inbox is None:
             raise TypeError(
                 "ctx.channel has no messages here: a workflow with a message parameter is called "
-                "once per message, and an event stream takes none"
+                "once per message; the run of a room (run='topic') and an event stream take none"
             )
         return self._inbox
 

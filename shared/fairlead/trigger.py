@@ -60,7 +60,7 @@ class WebSocketTrigger:
     deliver: Deliver
     window: int
     history: Kept | None
-    run: Literal["connection", "message"] | None = None
+    run: Run | None = None
     policies: tuple[Policy, ...] = ()
 
 
@@ -126,7 +126,8 @@ def websocket(
             are taken from the path.
         path: under the feature and tag; the topic with `.` → `/` by default.
         deliver: where plain values go: to the sender, to the whole room, to the others in it.
-        run: says the scope aloud; it must agree with the signature of `execute`.
+        run: says the scope aloud; it must agree with the signature of `execute`. `topic` runs it
+            once per room while the room has members; what it says goes to the room.
         window: messages of one connection that are executed at a time; 1 keeps their order.
         history: what the room keeps; None keeps nothing.
         policies: asked in order, on a worker, before a client is accepted.
@@ -137,7 +138,6 @@ def websocket(
     _one_of("deliver", deliver, ("sender", "topic", "others"))
     _one_of("run", run, (None, "connection", "message", "topic"))
     _one_of("overflow", overflow, ("disconnect", "drop_oldest", "latest"))
-    _not_built("run", run, (None, "connection", "message"))
     _not_built("durable", durable, (False,))
     _not_built("overflow", overflow, ("disconnect",))
     _not_built("presence", presence, (False,))
@@ -153,8 +153,19 @@ def websocket(
         raise BadDeclaration(str(error)) from None
     _parameters_come_from_the_path(levels, segments)
     kept = history.checked() if history is not None else None
-    scope = None if run == "topic" else run
-    return WebSocketTrigger(topic, path, deliver, window, kept, scope, _policies(policies))
+    if run == "topic":
+        deliver = _to_the_room(deliver)
+    return WebSocketTrigger(topic, path, deliver, window, kept, run, _policies(policies))
+
+
+def _to_the_room(deliver: Deliver) -> Deliver:
+    """A run of a room has no sender, so what it says goes to all, whatever the default is."""
+    if deliver == "others":
+        raise BadDeclaration(
+            "deliver='others': a run of a room (run='topic') answers nobody, so there are no others; "
+            "leave deliver out: what it says goes to the room"
+        )
+    return "topic"
 
 
 def sse(

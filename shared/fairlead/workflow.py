@@ -86,6 +86,9 @@ def _declared(bare: Workflow, execute: Execute) -> Workflow:
 
 def _scopes_agree(name: str, trigger: WebSocketTrigger, signature: Signature) -> None:
     """The signature decides what a run is for; what the trigger says must fit."""
+    if trigger.run == "topic":
+        _can_run_for_a_room(name, trigger, signature)
+        return
     scope = "message" if signature.per_message else "connection"
     if trigger.run is not None and trigger.run != scope:
         raise BadDeclaration(
@@ -98,6 +101,28 @@ def _scopes_agree(name: str, trigger: WebSocketTrigger, signature: Signature) ->
             f"workflow {name!r}: window={trigger.window} is for messages that are executed one "
             "by one; the run of a connection reads them itself, from ctx.channel"
         )
+
+
+def _can_run_for_a_room(name: str, trigger: WebSocketTrigger, signature: Signature) -> None:
+    """A run of a room belongs to no client: it has no message, and nothing of one request."""
+    if signature.per_message:
+        raise BadDeclaration(
+            f"workflow {name!r}: run='topic', but execute takes a Message, so it runs once per "
+            "message; without that parameter it runs once per room"
+        )
+    if trigger.window != 1:
+        raise BadDeclaration(
+            f"workflow {name!r}: window={trigger.window} is for messages that are executed one "
+            "by one; the run of a room gets none"
+        )
+    shared = names.parameters(names.topic_template(trigger.topic))
+    for entry in signature.inputs:
+        if entry.where != "path" or entry.key not in shared:
+            raise BadDeclaration(
+                f"workflow {name!r}: {entry.name!r} is filled from the {entry.where} of one request, "
+                "but run='topic' runs once for all clients of a room; expected parameters of the "
+                f"topic alone ({', '.join(shared) or 'it has none'}); ask the rest in a policy"
+            )
 
 
 @dataclass(frozen=True)
@@ -205,7 +230,7 @@ def _route(feature: Feature, declared: Workflow) -> Route:
             history=trigger.history,
             deliver=trigger.deliver,
             window=trigger.window,
-            run="message" if _per_message(declared) else "connection",
+            run=_scope(declared),
             **common,
         )
     return Route(
@@ -219,8 +244,11 @@ def _route(feature: Feature, declared: Workflow) -> Route:
     )
 
 
-def _per_message(declared: Workflow) -> bool:
-    return declared.signature is None or declared.signature.per_message
+def _scope(declared: Workflow) -> triggers.Run:
+    if isinstance(declared.trigger, WebSocketTrigger) and declared.trigger.run == "topic":
+        return "topic"
+    per_message = declared.signature is None or declared.signature.per_message
+    return "message" if per_message else "connection"
 
 
 def _no_two_alike(routes: list[Route]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fairlead.protocol import cursor
 from fairlead.protocol.cursor import Position
 from fairlead.protocol.envelope import DataType
+from fairlead.protocol.lease import Fences
 from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead_edge import room as room_module
@@ -474,3 +475,46 @@ def test_a_timestamp_of_nats_in_milliseconds(timestamp: str, expected: int) -> N
 def test_every_millisecond_until_2100_is_exact(ms: int) -> None:
     then = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
     assert milliseconds(then.isoformat()) == ms
+
+
+# Runs that all members share: what a runner says after it lost the room
+
+
+def fenced(fence: int, late: int = 0) -> str:
+    """The header of an item that was stored so many ms too late to be shown."""
+    return f"support.ticks:{fence}:{STORED_AT - late}"
+
+
+def test_what_a_runner_says_too_late_has_its_place_and_is_shown_to_nobody() -> None:
+    ear, v1 = Ear("a"), Ear("b", V1)
+    room = new_room(ear, v1, position=Position(1, 1, 1))
+    room.received(stored(2, **{"Fl-Fence": fenced(7, late=1)}), b"late")
+    assert room.flush() == (0, 0)
+    assert room.position == Position(1, 2, STORED_AT)
+    room.received(stored(3, **{"Fl-Fence": fenced(7)}), b"in time")
+    room.received(stored(4, **{"Fl-Fence": fenced(6)}), b"an earlier runner's")
+    room.received(stored(5), b"anybody's")
+    room.flush()
+    assert ear.writes == [websocket_frame(True, b"in time") + websocket_frame(True, b"anybody's")]
+    back = Ear("c")
+    room_module.deliver(back, room.ring.since(1))
+    assert back.writes == ear.writes, "who comes back sees the same"
+
+
+def test_what_is_read_from_the_stream_is_fenced_in_its_own_order() -> None:
+    """What the room heard since is no reason to hide what was said before it."""
+    room = new_room(position=Position(1, 9, 1))
+    room.received(stored(10, **{"Fl-Fence": fenced(8)}), b"now")
+    fences = Fences()
+    read = [
+        room.read(stored(n, **{"Fl-Fence": header}), b"", fences)
+        for n, header in enumerate([fenced(6), fenced(7), fenced(6), fenced(7, late=1)], 3)
+    ]
+    assert [message.hidden for message in read] == [False, False, True, True]
+
+
+def test_nobody_is_written_to_for_what_is_shown_to_nobody() -> None:
+    back = Ear("c", slow=True)
+    hidden = RoomMessage(DataType.TEXT, b"late", hidden=True)
+    assert not room_module.deliver(back, [hidden])
+    assert back.writes == []

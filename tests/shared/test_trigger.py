@@ -103,7 +103,6 @@ def test_the_window_is_from_1_to_1000(window: int) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "default"),
     [
-        ("run", "topic", "None"),
         ("durable", True, "False"),
         ("overflow", "drop_oldest", "'disconnect'"),
         ("overflow", "latest", "'disconnect'"),
@@ -138,6 +137,17 @@ def test_resume_is_a_duration_from_a_second_to_a_day(kept: Any) -> None:
 def test_a_stream_of_a_room_has_the_rooms_log_and_no_other() -> None:
     with pytest.raises(BadDeclaration, match=r"^resume='5m' with topic='chat': "):
         trigger.sse(topic="chat", resume="5m")
+
+
+@pytest.mark.parametrize("deliver", ["sender", "topic"])
+def test_what_the_run_of_a_room_says_goes_to_the_room(deliver: Any) -> None:
+    made = trigger.websocket("chat", deliver=deliver, run="topic")
+    assert (made.deliver, made.run) == ("topic", "topic")
+
+
+def test_the_run_of_a_room_has_no_others() -> None:
+    with pytest.raises(BadDeclaration, match=r"^deliver='others': .* leave deliver out"):
+        trigger.websocket("chat", deliver="others", run="topic")
 
 
 @pytest.mark.parametrize("topic", ["", "a.*", ">", "a b", "{a}.{a}", None, 5])

@@ -13,6 +13,7 @@ from fairlead import (
     Feature,
     History,
     Message,
+    Path,
     Query,
     Workflow,
     feature,
@@ -190,6 +191,27 @@ def test_what_the_trigger_says_of_the_scope_must_agree() -> None:
         match=r"'Echo': run='message', but execute takes no Message, so it runs once per connection",
     ):
         declare("message", per_connection)
+
+
+def test_a_run_of_a_room_is_said_by_the_trigger_and_belongs_to_no_client() -> None:
+    def per_room(ctx: WS, room: Annotated[str, Path()]) -> None: ...
+    def of_a_request(ctx: WS, name: Annotated[str, Query()]) -> None: ...
+    def of_a_path(ctx: WS, name: Annotated[str, Path()]) -> None: ...
+
+    def declare(execute: Any, **options: Any) -> Workflow:
+        made = trigger.websocket("rooms.{room}", "/{room}/{name}", run="topic", **options)
+        return workflow("Echo", tag="t", trigger=made, execute=execute)
+
+    (route,) = manifest(declare(per_room)).routes
+    assert (route.run, route.deliver, route.checks) == ("topic", "topic", True)
+    with pytest.raises(BadDeclaration, match=r"run='topic', but execute takes a Message"):
+        declare(echo)
+    with pytest.raises(BadDeclaration, match=r"'Echo': window=4 is for messages"):
+        declare(per_room, window=4)
+    with pytest.raises(BadDeclaration, match=r"'name' is filled from the query of one request"):
+        declare(of_a_request)
+    with pytest.raises(BadDeclaration, match=r"'name' is filled from the path .*alone \(room\)"):
+        declare(of_a_path)
 
 
 def test_a_window_is_for_messages_that_are_executed_one_by_one() -> None:

@@ -14,6 +14,7 @@ from fairlead import (
     Event,
     History,
     Message,
+    Path,
     Query,
     broadcast,
     direct,
@@ -65,6 +66,11 @@ async def moves(ctx: WS) -> AsyncIterator[Position | Broadcast]:
     async for _ in ctx.channel:
         yield Position(1.0, 2.0)
         yield broadcast({"moved": True}, exclude_self=True)
+
+
+@chat.websocket("prices.{market}", tag="v1", run="topic")
+async def prices(ctx: WS, market: Annotated[str, Path()]) -> AsyncIterator[Position]:
+    yield Position(1.0, len(market))
 
 
 @chat.sse("/numbers", tag="v1", method="get", format="text", on_disconnect="continue")

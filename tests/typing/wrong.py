@@ -65,6 +65,7 @@ trigger.websocket("i", delivery="topic")  # wrong
 trigger.websocket("j", window="1")  # wrong
 trigger.websocket("k", history={"size": 10})  # wrong
 trigger.websocket("l", history=History(sise=10))  # wrong
+trigger.websocket("l", run="room")  # wrong
 trigger.sse("/m", method="put")  # wrong
 trigger.sse("/n", format="xml")  # wrong
 chat.websocket("o", tag="v1", deliver="everyone")  # wrong

@@ -29,8 +29,9 @@ from fairlead.protocol.subjects import WORKERS, parse_answer
 from fairlead.protocol.subjects import Answer as Attempt
 from fairlead.workflow import Workflow
 from fairlead_worker.logged import LoggedRun
-from fairlead_worker.runner import Run, Tools
+from fairlead_worker.runner import STUBBORN, Run, Tools
 from fairlead_worker.sweeper import Sweeper
+from fairlead_worker.topics import TopicRuns
 
 log = logging.getLogger("fairlead.worker")
 
@@ -52,9 +53,6 @@ CENSUS = 5.0
 EDGE_GONE_AFTER = 2
 """Such questions without anybody there after which an edge, and its clients, are gone."""
 
-STUBBORN = 10.0
-"""Seconds that a cancelled run may take for its `finally`; then it is cancelled again."""
-
 
 class _Share:
     """A kind of work, its limit, and the queue groups that are left when that is reached."""
@@ -73,6 +71,11 @@ class _Share:
 def _long(route: Route) -> bool:
     """Whether a run of it lasts as long as its client stays: idle, most of the time."""
     return route.transport == "sse" or route.run == "connection"
+
+
+def _asked_for(route: Route) -> bool:
+    """Whether an edge ever sends work for it: a room's run, its worker begins by itself (topics.py)."""
+    return route.checks or (route.executes and route.run != "topic")
 
 
 class Hands:
@@ -97,11 +100,16 @@ class Hands:
         self.leaving = False
         self._tools = tools
         self._bus: Bus = tools.bus
-        served = [(route, flow) for route, flow in flows if route.executes or route.checks]
+        flows = list(flows)
+        served = [(route, flow) for route, flow in flows if _asked_for(route)]
         self._shares = [
             _Share([each for each in served if not _long(each[0])], limits[0]),
             _Share([each for each in served if _long(each[0])], limits[1]),
         ]
+        long = self._shares[1]
+        self._topics = TopicRuns(
+            tools, flows, lambda: long.full, functools.partial(self._count, long)
+        )
         self._build = build
         self._worker = tools.bus.options.process
         self._loop = asyncio.get_running_loop()
@@ -126,6 +134,7 @@ class Hands:
         self._bus.on_up.append(self.beat)
         for share in self._shares:
             self._join(share)
+        self._topics.open()
         self.beat()
 
     def _join(self, share: _Share) -> None:
@@ -141,6 +150,14 @@ class Hands:
             share.interests = []
         return self._chore(self._bus.leave(interests))
 
+    def _count(self, share: _Share, runs: int) -> None:
+        """So many runs more, or less: leave at the limit, and come back below it."""
+        share.runs += runs
+        if share.full and share.interests:
+            self._leave(share)
+        elif not self.leaving and not share.interests and share.runs <= share.limit * REJOIN:
+            self._join(share)
+
     def _chore(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(coroutine)
         self._chores.add(task)
@@ -151,7 +168,7 @@ class Hands:
         """Stop without losing anything.
 
         1. Leave the queue groups; what is on its way is answered `busy`.
-        2. Hand over the runs of connections: they would not end by themselves.
+        2. Hand over the runs of connections and of rooms: they would not end by themselves.
         3. Let what is in hand end, for `grace` seconds at most.
         4. Drop the rest, and say so in a last beat: its edges try another worker at once.
         """
@@ -163,6 +180,7 @@ class Hands:
                 for run in self.runs.values():
                     if run.inbox is not None:
                         run.hand_over()
+                await self._topics.leave()
                 await self._empty.wait()
         except TimeoutError:
             log.warning("%d runs are handed over to other workers", len(self.runs))
@@ -225,9 +243,7 @@ class Hands:
         self._empty.clear()
         run.task = self._loop.create_task(run.carry_out())
         run.task.add_done_callback(functools.partial(self._ended, share, run))
-        share.runs += 1
-        if share.full and share.interests:
-            self._leave(share)
+        self._count(share, 1)
 
     def _handed(self, subject: str, reply: str, data: bytes, headers: bytes) -> None:
         """Work that another worker did not take, given to this one by name."""
@@ -268,7 +284,6 @@ class Hands:
         self.runs.pop(run.name, None)
 
     def _ended(self, share: _Share, run: Run, task: asyncio.Task[None]) -> None:
-        share.runs -= 1
         if self.runs.get(run.name) is run and not (task.cancelled() and self.leaving):
             del self.runs[run.name]
         if task.cancelled():
@@ -278,8 +293,7 @@ class Hands:
             log.error("a run ended in an error of ours", exc_info=error)
         if not self.runs:
             self._empty.set()
-        if not self.leaving and not share.interests and share.runs <= share.limit * REJOIN:
-            self._join(share)
+        self._count(share, -1)
 
     def _controlled(self, subject: str, reply: str, data: bytes, _: bytes) -> None:
         try:

@@ -39,6 +39,7 @@ from fairlead.protocol.envelope import Answer, DataType, Kind, Work
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
 from fairlead.protocol.subjects import CONNECTION_SEPARATOR
+from fairlead.protocol.traceparent import Traceparent
 from fairlead.telemetry import Hop, Tracing, new_trace_id, parent_of
 from fairlead.workflow import Workflow
 from fairlead_worker import policies
@@ -54,6 +55,9 @@ _PLAIN = frozenset({type(None), str, bytes, int, float, bool, dict, list, Messag
 
 PEER_WITHIN = 2.0
 """Seconds in which the edge of a `direct` peer must answer."""
+
+STUBBORN = 10.0
+"""Seconds that a cancelled run may take for its `finally`; then it is cancelled again."""
 
 TURN = 64
 """Items after which others on the loop have their turn, whatever a generator does."""
@@ -379,8 +383,6 @@ class Run:
             raise TypeError(f"{self.route.label} has no topic to broadcast to")
         await self._before_a_word()
         data_type, encoded = _encoded(data)
-        bus = self.tools.bus
-        subject = bus.subjects.log(self.topic, self.channel)
         headers = {"Fl-Type": str(data_type), "Fl-From": self._sender}
         if exclude:
             headers["Fl-Exclude"] = exclude
@@ -388,23 +390,38 @@ class Run:
         if hop is not None:
             headers["traceparent"] = str(hop.parent)
         try:
-            if self.tools.history.get(self.route.topic):
-                headers["Nats-Msg-Id"] = self._message_id(subject, encoded)
-                await bus.store(subject, encoded, headers)
-            else:
-                await bus.ready()
-                bus.publish(subject, encoded, headers=headers)
+            await self._publish(encoded, headers)
         finally:
             if hop is not None:
                 hop.end()
 
+    async def _publish(self, encoded: bytes, headers: dict[str, str]) -> None:
+        """Say an item in the room; returns when it is stored, in a room with history.
+
+        Raises:
+            NotStored: it is not.
+        """
+        bus = self.tools.bus
+        subject = bus.subjects.log(self.topic, self.channel)
+        if self.tools.history.get(self.route.topic):
+            headers["Nats-Msg-Id"] = self._message_id(subject, encoded)
+            await bus.store(subject, encoded, headers)
+        else:
+            await bus.ready()
+            bus.publish(subject, encoded, headers=headers)
+
     def _publish_span(self) -> Hop | None:
-        if self._hop is None or self.tools.tracing is None:
+        if self._hop is None:
+            return None
+        return self._hop_to_the_room(self._hop.parent)
+
+    def _hop_to_the_room(self, parent: Traceparent | None) -> Hop | None:
+        if self.tools.tracing is None:
             return None
         return self.tools.tracing.start(
             f"publish {self.route.topic}",
             "producer",
-            self._hop.parent,
+            parent,
             {
                 "messaging.operation.name": "publish",
                 "messaging.operation.type": "send",

@@ -35,7 +35,7 @@ class Route:
         methods: of an SSE route; empty for a websocket.
         topic: the template, or "" for an SSE route without one.
         executes: False for an SSE route that only shows a room.
-        run: what one execution is for: a message, or a whole connection of a websocket.
+        run: what one execution is for: a message, a whole connection of a websocket, or a room.
         resume: seconds for which its output is kept for those who come back; None keeps none.
         checks: it has policies or inputs: a worker is asked before anything is accepted.
     """
@@ -54,7 +54,7 @@ class Route:
     on_disconnect: Literal["cancel", "continue"] = "cancel"
     on_worker_lost: Literal["error", "restart"] = "error"
     executes: bool = True
-    run: Literal["message", "connection"] = "message"
+    run: Literal["message", "connection", "topic"] = "message"
     checks: bool = False
     resume: float | None = None
 

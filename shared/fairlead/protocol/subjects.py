@@ -17,6 +17,9 @@ run.<run>.end                                  worker → the runs' stream: it i
 run.<run>.control                              edge → the worker that has the run
 beat.<worker>                                  worker → edges: I live, this is in my hands
 roll                                           edge → workers: beat now
+seek.<feature>.<workflow>.<topic>.<channel>    edge → any one worker: this room has no runner
+want.<feature>.<workflow>.<topic>.<channel>    edge → the runner of a room: members are here
+stand.<feature>.<workflow>.<topic>.<channel>   the runner of a room → edges: how it stands
 errors                                         workers → whoever streams the fleet's errors
 inbox.<role>.<id>                              replies
 =============================================  ===========================================
@@ -88,8 +91,24 @@ class Subjects:
 
     @staticmethod
     def room_of_inbound(subject: str) -> tuple[str, str]:
-        """(topic, channel) of a subject made by `inbound`."""
+        """(topic, channel) of a subject made by `inbound` or `seek`."""
         return _room_of_inbound(subject)
+
+    def seek(self, feature: str, workflow: str, topic: str, channel: str) -> str:
+        """Where an edge asks for a runner of a room."""
+        return f"{self.root}.seek.{feature}.{workflow}.{topic}.{channel}"
+
+    def seek_all(self, feature: str, workflow: str) -> str:
+        """What a worker subscribes to for a workflow that runs once per room, in WORKERS."""
+        return f"{self.root}.seek.{feature}.{workflow}.>"
+
+    def want(self, feature: str, workflow: str, topic: str, channel: str) -> str:
+        """Where the runner of a room hears which edges have members in it."""
+        return f"{self.root}.want.{feature}.{workflow}.{topic}.{channel}"
+
+    def stand(self, feature: str, workflow: str, topic: str, channel: str) -> str:
+        """Where the edges with members in a room hear of its runs, when something changes."""
+        return f"{self.root}.stand.{feature}.{workflow}.{topic}.{channel}"
 
     def connection(self, connection: str) -> str:
         """Where a connection is reached, by its id.
@@ -239,6 +258,15 @@ class Subjects:
     def manifests(self) -> str:
         """The key-value bucket of the manifests."""
         return f"FL_{self.app}_manifests"
+
+    @property
+    def leases(self) -> str:
+        """The key-value bucket of the leases of rooms' runners."""
+        return f"FL_{self.app}_leases"
+
+    def lease(self, feature: str, workflow: str, topic: str, channel: str) -> str:
+        """Where the lease of a room's runner is written to: a key of that bucket."""
+        return f"$KV.{self.leases}.{feature}.{workflow}.{topic}.{channel}"
 
 
 @lru_cache(maxsize=4096)  # a room's messages come many at a time

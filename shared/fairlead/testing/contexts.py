@@ -68,6 +68,17 @@ def ws(
     return WS(topic, made, connection, f"{connection}-1", attempt, "0" * 32, encoded)
 
 
+def room(
+    *,
+    path: Mapping[str, str] | None = None,
+    topic: str = "chat",
+    channel: str = names.DEFAULT_CHANNEL,
+    attempt: int = 1,
+) -> WS:
+    """The context of a `run="topic"` workflow: of a room, and of no client in it."""
+    return ws(path=path, topic=topic, channel=channel, connection="", attempt=attempt)
+
+
 def sse(
     *,
     query: Mapping[str, str | list[str]] | None = None,

@@ -56,7 +56,7 @@ ROUTES = st.builds(
     st.sampled_from(["cancel", "continue"]),
     st.sampled_from(["error", "restart"]),
     st.booleans(),
-    st.sampled_from(["message", "connection"]),
+    st.sampled_from(["message", "connection", "topic"]),
     st.booleans(),
 )
 MANIFESTS = st.builds(

@@ -24,6 +24,12 @@ COUNTS = st.integers(min_value=0, max_value=2**63)
         (SHOP.inbound("support", "echo", "chat", "blue"), "fl.shop.in.support.echo.chat.blue"),
         (SHOP.inbound("support", "echo", "rooms.a", "-"), "fl.shop.in.support.echo.rooms.a.-"),
         (SHOP.inbound_all("support", "echo"), "fl.shop.in.support.echo.>"),
+        (SHOP.seek("support", "ticks", "rooms.a", "-"), "fl.shop.seek.support.ticks.rooms.a.-"),
+        (SHOP.seek_all("support", "ticks"), "fl.shop.seek.support.ticks.>"),
+        (SHOP.want("support", "ticks", "rooms.a", "-"), "fl.shop.want.support.ticks.rooms.a.-"),
+        (SHOP.stand("support", "ticks", "rooms.a", "-"), "fl.shop.stand.support.ticks.rooms.a.-"),
+        (SHOP.leases, "FL_shop_leases"),
+        (SHOP.lease("support", "ticks", "chat", "b"), "$KV.FL_shop_leases.support.ticks.chat.b"),
         (SHOP.connection("e1-7"), "fl.shop.edge.e1.e1-7"),
         (SHOP.answer("e1", "e1-7", 3, 2), "fl.shop.edge.e1.e1-7.3.2"),
         (SHOP.edge_all("e1"), "fl.shop.edge.e1.>"),
@@ -56,8 +62,11 @@ def test_an_app_that_would_forge_a_subject_is_refused(app: str) -> None:
 def test_the_room_of_an_inbound_message_round_trip(
     feature: str, workflow: str, topic: str, channel: str
 ) -> None:
-    subject = SHOP.inbound(feature, workflow, topic, channel)
-    assert SHOP.room_of_inbound(subject) == (topic, channel)
+    for subject in (
+        SHOP.inbound(feature, workflow, topic, channel),
+        SHOP.seek(feature, workflow, topic, channel),
+    ):
+        assert SHOP.room_of_inbound(subject) == (topic, channel)
 
 
 @given(TOPICS)

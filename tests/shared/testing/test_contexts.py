@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from fairlead import (
     WS,
     Channel,
     Message,
+    Path,
     Query,
     broadcast,
     feature,
@@ -109,6 +111,19 @@ async def test_a_request_can_be_made_up() -> None:
     assert (ctx.subject.id, ctx.attempt, ctx.topic) == ("ann", 2, "chat")
     said = testing.message("hi", sender="other", subject="bob", id="7")
     assert (said.sender, said.subject, said.id) == ("other", "bob", "7")
+
+
+async def test_the_run_of_a_room_alone() -> None:
+    """It belongs to no client, so there is nothing of one to be made up."""
+
+    async def ticks(ctx: WS, room: Annotated[str, Path()]) -> AsyncIterator[str]:
+        for number in itertools.count():
+            yield f"{room} {ctx.connection}{ctx.subject or number}"
+
+    ctx = testing.room(path={"room": "blue"}, topic="rooms.blue")
+    assert await testing.collect(ticks, ctx, limit=2) == ["blue 0", "blue 1"]
+    with pytest.raises(TypeError, match="the run of a room"):
+        aiter(ctx.channel)
 
 
 async def test_what_is_wrong_is_said() -> None:

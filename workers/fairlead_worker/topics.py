@@ -1,0 +1,504 @@
+"""The runs of rooms: `run="topic"` is executed once per room, by the one worker that has its lease.
+
+::
+
+    an edge ──seek──▶ TopicRuns: some worker tries to write the room's lease; one wins
+    edges ──want──▶ Room: renews it, executes, and ends when no edge has members any more
+
+The rules, and the times, are those of `fairlead.protocol.lease`; this is the shell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import itertools
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import orjson
+
+from fairlead import roomlog
+from fairlead.bus import Bus, Interest, NoResponders
+from fairlead.context import Broadcast, Reply
+from fairlead.errors import Malformed
+from fairlead.protocol import envelope, lease, names
+from fairlead.protocol.envelope import DataType, Kind, Work
+from fairlead.protocol.lease import Entry, Lease, Standing, State, Wanted, Word
+from fairlead.protocol.manifest import Route
+from fairlead.protocol.problems import problem
+from fairlead.protocol.subjects import WORKERS
+from fairlead.telemetry import Hop
+from fairlead.workflow import Workflow
+from fairlead_worker.runner import STUBBORN, Run, Tools
+
+log = logging.getLogger("fairlead.worker")
+
+TICK = 0.2
+"""Seconds between two looks at a room."""
+
+STILL = 1.0
+"""Seconds without a look after which the loop stood still: edges may have spoken meanwhile."""
+
+ANSWER_WITHIN = 1.0
+"""Seconds for NATS to write or read a lease; a renewal that takes longer is tried again."""
+
+CLOCK_EVERY = 10.0
+"""Seconds between two looks at the server's clock, for all rooms of a worker together."""
+
+CLOCK_WITHIN = lease.MARGIN / 2
+"""Seconds for such a look; the shorter, the better it is known."""
+
+_WRONG_REVISION = 10071
+"""JetStream's error for a write that names another revision than the last."""
+
+
+class TopicRuns:
+    """The rooms of one worker.
+
+    Args:
+        full: whether this worker takes no more.
+        count: told +1 and -1 for each room.
+    """
+
+    def __init__(
+        self,
+        tools: Tools,
+        flows: Iterable[tuple[Route, Workflow]],
+        full: Callable[[], bool],
+        count: Callable[[int], None],
+    ) -> None:
+        self._tools = tools
+        self._bus = tools.bus
+        self._flows = [(route, flow) for route, flow in flows if route.run == "topic"]
+        self._full = full
+        self._count = count
+        self._leases = Leases(tools.bus)
+        self._rooms: dict[str, _Room | None] = {}  # None while its lease is being taken
+        self._interests: list[Interest] = []
+        self._leaving = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        """Take rooms from now on."""
+        self._bus.on_up.append(self._nats_came)
+        for route, flow in self._flows:
+            subject = self._bus.subjects.seek_all(route.feature, route.workflow)
+            handler = functools.partial(self._sought, route, flow)
+            self._interests.append(self._bus.subscribe(subject, handler, WORKERS))
+
+    async def leave(self) -> None:
+        """Hand all rooms over; returns when their runs have ended."""
+        self._leaving = True
+        await self._bus.leave(self._interests)
+        for room in self._rooms.values():
+            if room is not None:
+                room.end()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _nats_came(self) -> None:
+        for room in self._rooms.values():
+            if room is not None:
+                room.nobody_could_be_heard()
+
+    def _sought(
+        self, route: Route, flow: Workflow, subject: str, reply: str, data: bytes, _: bytes
+    ) -> None:
+        """An edge finds no runner for a room."""
+        if self._leaving or self._full() or subject in self._rooms:
+            return
+        try:
+            word = lease.decode_word(data)
+        except Malformed as error:
+            log.warning("dropped what came on %s: %s", subject, error)
+            return
+        self._rooms[subject] = None
+        self._count(1)
+        serving = self._serve(route, flow, subject, word)
+        task = asyncio.get_running_loop().create_task(serving)
+        self._tasks.add(task)
+        task.add_done_callback(functools.partial(self._served, subject))
+
+    def _served(self, subject: str, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        del self._rooms[subject]
+        self._count(-1)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the run of a room ended in an error of ours", exc_info=error)
+
+    async def _serve(self, route: Route, flow: Workflow, subject: str, word: Word) -> None:
+        topic, channel = self._bus.subjects.room_of_inbound(subject)
+        key = self._bus.subjects.lease(route.feature, route.workflow, topic, channel)
+        try:
+            held = await self._leases.take(key, word.state)
+        except Exception as error:  # whatever NATS says now, the edge asks again in a second
+            log.warning("the lease of a room cannot be taken yet: %r", error)
+            return
+        if held is None:
+            return
+        room = _Room(self._tools, self._leases, held, route, flow, subject, word)
+        self._rooms[subject] = room
+        if self._leaving:
+            room.end()
+        await room.serve()
+
+
+class Held(NamedTuple):
+    """A lease that was taken.
+
+    Attributes:
+        key: NATS subject of its key; holder: who has it, as its value says.
+        state: how far the room was before.
+    """
+
+    key: str
+    holder: str
+    lease: Lease
+    state: State
+
+
+class Leases:
+    """The bucket of leases, as one worker uses it."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._loop = asyncio.get_running_loop()
+        self._numbers = itertools.count(1)
+        self._created = 0  # of the bucket: ns since the epoch
+        self._ahead = 0.0  # ms from loop time to the server's clock, at least
+        self._looked = -CLOCK_EVERY
+        self._looking = asyncio.Lock()
+
+    async def take(self, key: str, state: State) -> Held | None:
+        """Write a room's lease, if nobody has it.
+
+        Raises:
+            TimeoutError, NoResponders, Malformed: NATS does not answer as it should.
+        """
+        await self.look_at_the_clock()
+        holder = f"{self._bus.options.process}-{next(self._numbers)}"
+        sent = self._loop.time()
+        revision = await self.write(key, Entry(holder, state), 0)
+        if revision is None:
+            last, entry = await self.read(key)
+            if entry is not None and entry.worker:
+                return None
+            if entry is not None:
+                state = state.merged(entry.state)
+            sent = self._loop.time()
+            revision = await self.write(key, Entry(holder, state), last)
+            if revision is None:
+                return None
+        # A bucket that was made anew counts from 1 again; with its time of birth before, a later
+        # lease has the larger fence all the same.
+        return Held(
+            key, holder, Lease(self._created + revision, revision, sent, self._ahead), state
+        )
+
+    async def renew(self, held: Held, state: State) -> bool:
+        """Write it again; False if another has it.
+
+        Raises:
+            TimeoutError, NoResponders, Malformed: nobody knows.
+        """
+        sent = self._loop.time()
+        entry = Entry(held.holder, state)
+        revision = await self.write(held.key, entry, held.lease.revision)
+        if revision is not None:
+            held.lease.renewed(revision, sent)
+            return True
+        last, now = await self.read(held.key)
+        if now is None or now.worker != held.holder:
+            return False
+        # The answer to an earlier renewal was lost; when it was written nobody knows.
+        held.lease.revision = last
+        return True
+
+    async def give_back(self, held: Held, state: State) -> None:
+        """Let the next one have it at once; raises as `renew`."""
+        entry = Entry("", state)
+        if await self.write(held.key, entry, held.lease.revision) is None:
+            # A renewal was on its way when it was given up.
+            last, now = await self.read(held.key)
+            if now is not None and now.worker == held.holder:
+                await self.write(held.key, entry, last)
+
+    async def refresh_clock(self, held: Held) -> None:
+        """Have a lease know the server's clock as it is now; raises as `renew`."""
+        await self.look_at_the_clock()
+        held.lease.ahead = self._ahead
+
+    async def write(self, key: str, entry: Entry, last: int) -> int | None:
+        """Write a key whose last revision is this; its new one, or None if that is another."""
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(last)}
+        answer = await self._bus.request(key, entry.encode(), within=ANSWER_WITHIN, headers=headers)
+        ack = _json(answer)
+        if "error" not in ack:
+            return int(ack["seq"])
+        if ack["error"].get("err_code") == _WRONG_REVISION:
+            return None
+        raise Malformed(f"{key}: {ack['error'].get('description', 'refused')}")
+
+    async def read(self, key: str) -> tuple[int, Entry | None]:
+        """(revision, value) of a key, by the bucket's leader; no value if it is gone, or deleted by hand."""
+        asked = orjson.dumps({"last_by_subj": key})
+        subject = f"$JS.API.STREAM.MSG.GET.KV_{self._bus.subjects.leases}"
+        found = _json(await self._bus.request(subject, asked, within=ANSWER_WITHIN))
+        if found.get("error", {}).get("code") == 404:
+            return 0, None
+        if "message" not in found:
+            raise Malformed(f"{key}: {found.get('error')}")
+        message = found["message"]
+        value = base64.b64decode(message.get("data", ""))
+        return int(message["seq"]), lease.decode_entry(value) if value else None
+
+    async def look_at_the_clock(self) -> None:
+        """Know the server's clock, and the bucket's birth; from the last look, if that was just now."""
+        async with self._looking:
+            if self._loop.time() - self._looked < CLOCK_EVERY:
+                return
+            info = await self._info()
+            if "error" in info:
+                await self._bus.ensure_leases(lease.TTL)
+                info = await self._info()
+            # The answer was made before it came: the server's clock is this far ahead, or further.
+            now = self._loop.time()
+            self._ahead = roomlog.nanoseconds(info["ts"]) / 1_000_000 - now * 1000
+            self._created = roomlog.nanoseconds(info["created"])
+            self._looked = now
+
+    async def _info(self) -> Any:
+        subject = f"$JS.API.STREAM.INFO.KV_{self._bus.subjects.leases}"
+        return _json(await self._bus.request(subject, b"", within=CLOCK_WITHIN))
+
+
+def _json(answer: bytes) -> Any:
+    try:
+        return orjson.loads(answer)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"JetStream says {answer[:80]!r}") from error
+
+
+class _Room:
+    """One room whose lease this worker has."""
+
+    def __init__(
+        self, tools: Tools, leases: Leases, held: Held, route: Route, flow: Workflow, subject: str,
+        word: Word,
+    ) -> None:  # fmt: skip
+        self.lease = held.lease
+        self.tools = tools
+        self.route = route
+        self.flow = flow
+        self.subject = subject
+        self._bus = tools.bus
+        self._name = (
+            route.feature, route.workflow, *tools.bus.subjects.room_of_inbound(subject)
+        )  # fmt: skip
+        self._leases = leases
+        self._held = held
+        self._state = held.state
+        self._loop = asyncio.get_running_loop()
+        self._wanted = Wanted(self._loop.time())
+        self._wanted.word(word, self._loop.time())
+        self._renewed = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._lost = False
+        self._empty = False
+        self._run: TopicRun | None = None
+
+    async def serve(self) -> None:
+        """Execute, until no edge has members, the lease is lost, or `end`."""
+        interest = self._bus.subscribe(self._bus.subjects.want(*self._name), self._heard)
+        keeping = self._loop.create_task(self._keep())
+        executing = self._loop.create_task(self._execute())
+        executing.add_done_callback(_never_raises)
+        try:
+            await self._ended.wait()
+            # The lease is kept until `finally` blocks have run: no other runs beside them.
+            await self._stop(executing)
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            self._bus.unsubscribe(interest)
+        if self._empty:
+            self._state = State()  # for those who came in meanwhile, all begins anew
+        if not self._lost:
+            await self._give_back()
+        self._tell(Standing(False, self._state))
+
+    def end(self, lost: bool = False) -> None:
+        """End it here; another worker may go on. Args: lost: the lease is another's by now."""
+        self._lost = self._lost or lost
+        self._ended.set()
+
+    async def _stop(self, executing: asyncio.Task[None]) -> None:
+        while not executing.done():
+            if self._run is not None:
+                self._run.cancel(silent=True)
+            else:
+                executing.cancel()
+            await asyncio.wait({executing}, timeout=STUBBORN)
+            if not executing.done():
+                log.warning("%s does not stop, though it was cancelled", self.route.label)
+
+    async def _give_back(self) -> None:
+        try:
+            await self._leases.give_back(self._held, self._state)
+        except (TimeoutError, NoResponders, Malformed) as error:
+            log.warning("a lease cannot be given back; it ends in %g s: %r", lease.TTL, error)
+
+    # Who wants it
+
+    def _heard(self, subject: str, reply: str, data: bytes, _: bytes) -> None:
+        try:
+            word = lease.decode_word(data)
+        except Malformed as error:
+            log.warning("dropped what came on %s: %s", subject, error)
+            return
+        self._wanted.word(word, self._loop.time())
+        if word.here:
+            self._bus.publish(reply, Standing(True, self._state).encode())
+
+    def _tell(self, standing: Standing) -> None:
+        """Tell all edges at once: whichever looks for the next runner knows what came before it."""
+        self._bus.publish(self._bus.subjects.stand(*self._name), standing.encode())
+
+    def nobody_could_be_heard(self) -> None:
+        """NATS was away: no edge is gone for that."""
+        self._wanted.unheard(self._loop.time())
+
+    async def _keep(self) -> None:
+        """Renew the lease, and notice when the run is to end; until cancelled."""
+        looked = self._loop.time()
+        while True:
+            now = self._loop.time()
+            if now - looked > STILL:
+                self.nobody_could_be_heard()
+            looked = now
+            if self.lease.lost(now):
+                self.end(lost=True)
+            elif self._wanted.nobody(now) and not self._ended.is_set():
+                self._empty = True
+                self.end()
+            elif now - self.lease.sent >= lease.RENEW and self._bus.connected:
+                await self._renew()
+                looked = self._loop.time()
+            await asyncio.sleep(TICK)
+
+    async def _renew(self) -> None:
+        try:
+            if not await self._leases.renew(self._held, self._state):
+                log.warning("%s: another worker has the room by now", self.route.label)
+                self.end(lost=True)
+                return
+            self._renewed.set()
+            await self._leases.refresh_clock(self._held)
+        except Exception as error:  # whatever NATS says now: without a renewal the run falls silent
+            log.warning("a lease cannot be renewed: %r", error)
+
+    async def may_speak(self) -> None:
+        """Wait until the lease is sure to hold; the run is cancelled if it is lost meanwhile."""
+        while not (self._bus.connected and self.lease.good(self._loop.time())):
+            self._renewed.clear()
+            await self._renewed.wait()
+
+    # Executing
+
+    async def _execute(self) -> None:
+        """Execute until it returns; what raised is started again after a pause."""
+        failures = 0
+        while not self._state.over:
+            attempt = self._state.attempt + 1
+            self._state = State(attempt)
+            self._tell(Standing(True, self._state))
+            started = self._loop.time()
+            self._run = TopicRun(self, attempt)
+            self._run.task = asyncio.current_task()
+            if await self._run.succeeded():
+                self._state = State(attempt, over=True)
+                self._tell(Standing(True, self._state))
+                return
+            lasted = self._loop.time() - started
+            failures = 1 if lasted > lease.PAUSES[1] else failures + 1
+            await asyncio.sleep(lease.pause(failures))
+
+
+class TopicRun(Run):
+    """One execution for a room: it says what it says to all, and answers nobody."""
+
+    def __init__(self, room: _Room, attempt: int) -> None:
+        route, subjects = room.route, room.tools.bus.subjects
+        levels = names.topic_template(route.topic)
+        path = lease.parameters(levels, subjects.room_of_inbound(room.subject)[0])
+        context = envelope.encode_context(envelope.Context({}, {}, path))
+        work = Work(Kind.OPEN, DataType.BINARY, b"", context=context)
+        super().__init__(room.tools, route, room.flow, work, room.subject, "", ("", 0, attempt))
+        self.silent = True
+        self._room = room
+
+    @property
+    def run_id(self) -> str:
+        return f"{self.route.workflow}.{self.topic}.{self.channel}"
+
+    async def succeeded(self) -> bool:
+        """Execute; False if it raised, which is reported."""
+        assert self.flow.signature is not None
+        try:
+            self._ctx = self._context()
+            await self._execute(self.flow.signature.connection_arguments(self._ctx))
+            return True
+        except asyncio.CancelledError as error:
+            if self.cancelled is not None:
+                raise
+            self._fail(problem(500), error)  # something that it waited for was cancelled, not it
+        except Exception as error:  # user code: the one place that guards the process from it
+            self._fail(problem(500), error)
+        return False
+
+    async def _before_a_word(self) -> None:
+        await self._room.may_speak()
+
+    def _is_plain_reply(self, result: Any) -> bool:
+        return False
+
+    async def _emit(self, item: Any) -> None:
+        if isinstance(item, Reply):
+            raise TypeError(
+                f"{self.route.label} runs once for a room, so there is nobody to reply to; "
+                "a plain value goes to all members, direct(to, x) to one"
+            )
+        if isinstance(item, Broadcast) and item.exclude_self:
+            raise TypeError(
+                f"{self.route.label} runs once for a room and has no client of its own to exclude; "
+                "leave exclude_self out"
+            )
+        await super()._emit(item)
+
+    async def _publish(self, encoded: bytes, headers: dict[str, str]) -> None:
+        room = self._room
+        await room.may_speak()
+        stamped = room.lease.sent
+        workflow = f"{self.route.feature}.{self.route.workflow}"
+        headers["Fl-Fence"] = lease.stamp(workflow, room.lease)
+        await super()._publish(encoded, headers)
+        if asyncio.get_running_loop().time() - stamped >= lease.LATE:
+            # Nobody knows whether it was stored in time to be shown: whoever is next goes on.
+            room.end()
+            await asyncio.Event().wait()
+
+    def _publish_span(self) -> Hop | None:
+        """Each item begins a trace: no span stays open as long as a room."""
+        if self.tools.tracing is None or not self.tools.tracing.sampled(None):
+            return None
+        return self._hop_to_the_room(None)
+
+    def _cause(self) -> str:
+        return f"runner {self._room.lease.fence} attempt {self.attempt}"
+
+
+def _never_raises(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("the run of a room ended in an error of ours", exc_info=error)
