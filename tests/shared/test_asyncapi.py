@@ -170,6 +170,20 @@ def test_a_channel_is_an_endpoint_with_its_parameters_and_what_its_function_says
     }
 
 
+def test_the_run_of_a_room_refuses_what_clients_send() -> None:
+    ticks = feature("Board")
+
+    @ticks.websocket("ticks", tag="v1", run="topic")
+    async def tick(ctx: WS) -> AsyncIterator[int]:
+        yield 1
+
+    whole = made(project(ticks))
+    assert whole["channels"]["board.tick"]["x-fairlead"]["run"] == "topic"
+    operations = whole["operations"]
+    assert "takes no messages" in operations["board.tick.receive"]["summary"]
+    assert "to the room" in operations["board.tick.send"]["summary"]
+
+
 def test_what_a_client_sends_is_received_and_has_the_schema_of_its_model() -> None:
     whole = made()
     operation = whole["operations"]["board.draw.receive"]

@@ -371,9 +371,9 @@ class _Room:
         self._wanted.unheard(self._loop.time())
 
     async def _keep(self) -> None:
-        """Renew the lease, and notice when the run is to end; until cancelled."""
+        """Renew the lease, and notice when the run is to end; until cancelled, or it is lost."""
         looked = self._loop.time()
-        while True:
+        while not self._lost:
             now = self._loop.time()
             if now - looked > STILL:
                 self.nobody_could_be_heard()
@@ -397,7 +397,7 @@ class _Room:
             self._renewed.set()
             await self._leases.refresh_clock(self._held)
         except Exception as error:  # whatever NATS says now: without a renewal the run falls silent
-            log.warning("a lease cannot be renewed: %r", error)
+            log.warning("the lease of a room cannot be renewed yet: %r", error)
 
     async def may_speak(self) -> None:
         """Wait until the lease is sure to hold; the run is cancelled if it is lost meanwhile."""
