@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,7 +24,9 @@ from fairlead.telemetry import parent_of
 from fairlead_edge.admission import Settled
 from fairlead_edge.asgi import AsgiProtocol
 from fairlead_edge.attach import cancel_anywhere
+from fairlead_edge.buffers import PER_CLIENT
 from fairlead_edge.host import Host
+from fairlead_edge.outgoing import Batch, Outgoing
 from fairlead_edge.relay import Flight
 from fairlead_edge.replay import Replay
 from fairlead_edge.room import RAW, V1, Room, websocket_frame
@@ -41,9 +42,6 @@ Protocol = EdgeWebSocketProtocol | AsgiProtocol
 
 RAW_WAITING = 64 * 1024
 """Bytes of a raw client's messages that may wait; with more its socket is not read."""
-
-BUDGET = 1024 * 1024
-"""Bytes that may wait for a client that does not read; with more it is closed with 4001."""
 
 
 class CameBack(NamedTuple):
@@ -68,8 +66,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_came_back", "_drained", "_farewell", "_leaving", "_outgoing", "_outgoing_bytes",
-        "_protocol", "_returning", "_room", "_scheduled", "_session", "gone", "host", "id", "scope", "settled",
+        "_came_back", "_drained", "_farewell", "_leaving", "_outgoing", "_protocol",
+        "_returning", "_room", "_scheduled", "_session", "gone", "host", "id", "scope", "settled",
     )  # fmt: skip
 
     def __init__(
@@ -84,8 +82,7 @@ class Connection:
         self._room = room
         self._session = Session() if v1 else None
         # Most connections are idle: what they need only when busy is made then.
-        self._outgoing: deque[tuple[bytes, Flight | None]] | None = None
-        self._outgoing_bytes = 0
+        self._outgoing: Outgoing[Flight] | None = None
         # Until the 101 is out nothing is written, as if a write were coming.
         self._scheduled = True
         self._leaving = False
@@ -270,53 +267,77 @@ class Connection:
     def _send(self, frame: bytes) -> None:
         self._write(websocket_frame(True, frame), None)
 
-    def _write(self, data: bytes, flight: Flight | None) -> None:
+    def _write(self, data: bytes, told: Flight | Batch | None) -> None:
         """Send with all else that this turn of the loop has for the client."""
         if self.gone:
             return
         if self._outgoing is None:
-            self._outgoing = deque()
-        self._outgoing.append((data, flight))
-        self._outgoing_bytes += len(data)
+            self._outgoing = Outgoing(None if self._session is None else _gap)
+        if isinstance(told, Batch) and self._protocol.clogged and self.route.overflow == "latest":
+            self.host.buffers.superseded += self._outgoing.put_newest(told)
+        else:
+            self._outgoing.put(data, told)
         if not self._scheduled:
             self._scheduled = True
             self.host.write_soon(self)
 
-    def room_bytes(self, data: bytes) -> bool:
+    def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
         protocol = self._protocol
         if not self._scheduled and not protocol.clogged:
             if protocol.open:
                 protocol.write(data)
             return False
-        self._write(data, None)
+        self._write(data, batch)
         return protocol.clogged
 
     def flush(self) -> None:
-        """Write what waits, as far as the transport takes it. Over budget ends the connection."""
+        """Write what waits, as far as the transport takes it; over budget, `overflow` decides."""
         self._scheduled = False
-        protocol = self._protocol
-        if self.gone or not self._outgoing:
+        protocol, outgoing = self._protocol, self._outgoing
+        if self.gone or outgoing is None:
             return
-        while self._outgoing and not protocol.clogged:
-            batch: list[bytes] = []
-            size = 0
-            while self._outgoing and (not batch or size + len(self._outgoing[0][0]) <= HIGH_WATER):
-                data, flight = self._outgoing.popleft()
-                batch.append(data)
-                size += len(data)
+        while outgoing and not protocol.clogged:
+            taken = outgoing.take(HIGH_WATER)
+            for data, flight in taken:
                 if flight is not None:
                     self.host.relay.credit(flight, len(data))
-            self._outgoing_bytes -= size
-            protocol.write(batch[0] if len(batch) == 1 else b"".join(batch))
-        if not self._outgoing:
-            self._outgoing = None
-            self._tell_drained()
-            if self._farewell is not None:
-                self.close(*self._farewell)
-        elif self._outgoing_bytes > BUDGET:
-            self.host.slow_consumers += 1
-            log.warning("a slow consumer is closed", extra={"connection": self.id})
-            self.close(Close.SLOW_CONSUMER, "reads too slowly; reconnect and resume")
+            protocol.write(taken[0][0] if len(taken) == 1 else b"".join(d for d, _ in taken))
+        if outgoing:
+            self.host.buffers.waits(self, outgoing.size)
+            if outgoing.size > PER_CLIENT:
+                self._shorten(PER_CLIENT * 3 // 4)
+            return
+        self._outgoing = None
+        self.host.buffers.waits(self, 0)
+        self._tell_drained()
+        if self._farewell is not None:
+            self.close(*self._farewell)
+
+    def _shorten(self, limit: int) -> None:
+        """Drop messages of the room until so many bytes are left; close if that is not enough."""
+        buffers, outgoing = self.host.buffers, self._outgoing
+        assert outgoing is not None
+        if self.route.overflow != "disconnect":
+            buffers.dropped += outgoing.drop_oldest(limit)
+            buffers.waits(self, outgoing.size)
+            if outgoing.size <= PER_CLIENT:
+                return
+        self._give_up()
+
+    def relieve(self) -> None:
+        """All slow clients together have too much waiting, and this one the most of it."""
+        if self.gone or self._outgoing is None:
+            return
+        before = self._outgoing.size
+        if self.route.overflow != "disconnect":
+            self._shorten(0)
+        if self._outgoing is not None and self._outgoing.size > before // 2:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.host.buffers.closed += 1
+        log.warning("a slow consumer is closed", extra={"connection": self.id})
+        self.close(Close.SLOW_CONSUMER, "reads too slowly; reconnect and resume")
 
     def writable(self) -> None:
         """The transport takes more."""
@@ -349,16 +370,21 @@ class Connection:
         """The client is gone, or we closed. What it sent is executed all the same."""
         self.gone = True
         outgoing, self._outgoing = self._outgoing, None
-        for data, flight in outgoing or ():
+        for data, flight in outgoing.take(outgoing.size) if outgoing is not None else ():
             if flight is not None:
                 # Or its run would wait for a reader for ever, instead of being cancelled.
                 self.host.relay.credit(flight, len(data))
+        self.host.buffers.waits(self, 0)
         self._tell_drained()
         if self._returning is not None:
             self._returning.cancel()
         self.host.hub.leave(self._room, self)
         self.host.left(self)
         self.scope.closed()
+
+
+def _gap(at: str | None) -> bytes:
+    return websocket_frame(True, frames.gap(at))
 
 
 _SCOPES: dict[str, Callable[[Connection], Scope]] = {

@@ -14,12 +14,10 @@ from fairlead.errors import Malformed
 from fairlead.protocol import envelope
 from fairlead.protocol.envelope import Answer, DataType, Wish
 from fairlead.protocol.problems import NO_WORKER, problem
+from fairlead_edge.buffers import PER_CLIENT
 from fairlead_edge.runs import Runs
 
 log = logging.getLogger("fairlead.edge")
-
-BUDGET = 1024 * 1024
-"""Bytes that may wait for a client that does not read."""
 
 
 class Showing(Protocol):
@@ -92,5 +90,5 @@ class Copy:
 
     def _item(self, data_type: DataType, data: bytes, meta: dict[str, Any] | None) -> None:
         self._waiting += self._stream.show_item(data_type, data, meta, None, 0)
-        if self._waiting > BUDGET:
+        if self._waiting > PER_CLIENT:
             self._stream.give_up()

@@ -13,6 +13,7 @@ from fairlead.errors import Malformed
 from fairlead.protocol import cursor
 from fairlead.protocol.cursor import Position, Several
 from fairlead.protocol.problems import Close
+from fairlead_edge.outgoing import Batch
 from fairlead_edge.room import GATHERED, Room, RoomMessage
 
 LIMIT = 100
@@ -99,7 +100,7 @@ class Part:
     def close(self, code: Close, reason: str) -> None:
         self._stream.close(code, reason)
 
-    def room_bytes(self, data: bytes) -> bool:
+    def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
         raise AssertionError("a gatherer gets whole messages")
 
     def room_messages(self, messages: Sequence[RoomMessage]) -> bool:

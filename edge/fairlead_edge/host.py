@@ -17,6 +17,7 @@ from fairlead.protocol.problems import Close
 from fairlead.protocol.subjects import CONNECTION_SEPARATOR
 from fairlead.protocol.traceparent import Traceparent
 from fairlead.telemetry import Hop, Tracing
+from fairlead_edge.buffers import Buffers
 from fairlead_edge.fleet import Fleet
 from fairlead_edge.hub import Hub
 from fairlead_edge.peers import Peers
@@ -77,7 +78,7 @@ class Host:
     Attributes:
         edge: its id; part of the ids of its connections.
         clients: who is connected, by id.
-        slow_consumers: how many were closed for not reading.
+        buffers: what waits for those who read slowly.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Host:
         self.settings = settings
         self.tracing = tracing
         self.clients: dict[str, Client] = {}
-        self.slow_consumers = 0
+        self.buffers = Buffers(settings.buffer_limit)
         self.hub = Hub(bus, tracing)
         self.peers = Peers(bus)
         self.relay = Relay(bus, edge, self.peers, settings.worker_wait, self._choose_worker)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import compress
 from typing import NamedTuple, Protocol, cast
 
 import orjson
@@ -20,6 +21,7 @@ from fairlead.protocol.envelope import DataType
 from fairlead.protocol.lease import Fences
 from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
+from fairlead_edge.outgoing import Batch
 from fairlead_edge.ring import Budget, Ring
 
 
@@ -55,8 +57,12 @@ class Member(Protocol):
         """Which encoding it wants: one of DIALECTS."""
         ...
 
-    def room_bytes(self, data: bytes) -> bool:
-        """Take some messages' bytes, encoded in its dialect. Returns whether it is slow."""
+    def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
+        """Take some messages' bytes, encoded in its dialect. Returns whether it is slow.
+
+        Args:
+            batch: what stands for them where they may be dropped; None where they may not.
+        """
         ...
 
     def close(self, code: Close, reason: str) -> None:
@@ -306,24 +312,23 @@ class Room:
         for dialect, members in list(self.members.items()):
             if dialect == GATHERED:
                 for member in list(members):
-                    due = [message for message in messages if message.exclude != member.id]
-                    written += bool(due)
-                    slow += bool(due) and deliver(member, due)
+                    theirs = [message for message in messages if message.exclude != member.id]
+                    written += bool(theirs)
+                    slow += bool(theirs) and deliver(member, theirs)
                 continue
             if not shown:
                 continue
             encoded = [encode(message, dialect) for message in shown]
-            joined = b"".join(encoded)
+            joined, whole = b"".join(encoded), Batch.of(encoded, [m.id for m in shown])
             for member in list(members):
-                data = joined
+                data, batch = joined, whole
                 if excluded and member.id in excluded:
-                    data = b"".join(
-                        part
-                        for part, message in zip(encoded, shown, strict=True)
-                        if message.exclude != member.id
-                    )
-                    if not data:
+                    due = [m.exclude != member.id for m in shown]
+                    parts = list(compress(encoded, due))
+                    if not parts:
                         continue
+                    data = b"".join(parts)
+                    batch = Batch.of(parts, [m.id for m in compress(shown, due)])
                 written += 1
-                slow += member.room_bytes(data)
+                slow += member.room_bytes(data, batch)
         return written, slow

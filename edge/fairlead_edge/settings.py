@@ -33,5 +33,8 @@ class EdgeSettings(NatsSettings):
     ready_grace: Duration = 10.0
     """Time NATS may be away before /readyz says so, so that a blip does not empty the balancer."""
 
+    buffer_limit: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
+    """Bytes that may wait for all slow clients together; with more, the worst are dropped first."""
+
     pages: Annotated[DirectoryPath | None, Field(json_schema_extra={"hint": "DIR"})] = None
     """Folder of files to serve where no route is; for development and small installations."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -24,19 +25,23 @@ from fairlead.protocol.problems import CANCELLED, Close
 from fairlead.protocol.traceparent import Traceparent
 from fairlead.telemetry import Hop
 from fairlead_edge.admission import RUN, admitted
+from fairlead_edge.buffers import PER_CLIENT
 from fairlead_edge.gathering import Gathering
 from fairlead_edge.host import Host
+from fairlead_edge.outgoing import Batch
 from fairlead_edge.relay import Flight, Owner
 from fairlead_edge.replay import Replay, Returning
 from fairlead_edge.room import SSE_JSON, SSE_TEXT, Room, RoomMessage, encode_cursor, sse_item
+
+log = logging.getLogger("fairlead.edge")
 
 PING_EVERY = 15.0
 """Seconds of silence after which a comment is sent."""
 
 PING = b": ping\n\n"
 
-BUDGET = 1024 * 1024
-"""Bytes of a room's messages that may wait for a client that does not read."""
+HIGH_WATER = 64 * 1024
+"""Bytes from which on what waits for a client is counted among what the edge holds."""
 
 RETRY = 1000
 """Milliseconds after which an EventSource comes back, when the edge is drained."""
@@ -107,6 +112,7 @@ class Stream(Owner):
         self._copied_until = 0.0  # loop time
         # With each piece who is told that it is written: a run here, or the viewer of a log's entry.
         self._outgoing: deque[tuple[bytes, Flight | int | None]] = deque()
+        self._waiting = 0  # bytes, until they are with the transport
         self._room_waiting = 0
         self._news = asyncio.Event()
         self._drained = asyncio.Event()
@@ -278,11 +284,11 @@ class Stream(Owner):
 
     # What the room and its peers tell
 
-    def room_bytes(self, data: bytes) -> bool:
+    def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
         if self.cut.done():
             return True
         self._room_waiting += len(data)
-        if self._room_waiting > BUDGET:
+        if self._room_waiting > PER_CLIENT:
             self.give_up()
             return True
         self._write(data, None)
@@ -291,8 +297,13 @@ class Stream(Owner):
     def give_up(self) -> None:
         """The client reads so slowly that it is cut off."""
         if not self.cut.done():
-            self._host.slow_consumers += 1
+            self._host.buffers.closed += 1
+            log.warning("a slow consumer is cut off", extra={"connection": self.id})
             self.cut.set_result(None)
+
+    def relieve(self) -> None:
+        """All slow clients together have too much waiting, and this one the most of it."""
+        self.give_up()
 
     def direct(self, sender: str, data_type: DataType, data: bytes) -> bool:
         if self._gone or self._ended:
@@ -308,6 +319,9 @@ class Stream(Owner):
 
     def _write(self, data: bytes, told: Flight | int | None) -> None:
         if not self._ended and not self._gone:
+            self._waiting += len(data)
+            if self._waiting > HIGH_WATER:
+                self._host.buffers.waits(self, self._waiting)
             self._outgoing.append((data, told))
             self._news.set()
 
@@ -338,7 +352,13 @@ class Stream(Owner):
             items, self._outgoing = self._outgoing, deque()
             if items:
                 self._room_waiting = 0
-                yield b"".join(data for data, _ in items)
+                size, whole = self._waiting, b"".join(data for data, _ in items)
+                yield whole
+                self._waiting -= size
+                if size > HIGH_WATER:
+                    self._host.buffers.waits(
+                        self, self._waiting if self._waiting > HIGH_WATER else 0
+                    )
                 self._drained.set()
                 for data, told in items:
                     if isinstance(told, int):
@@ -369,6 +389,7 @@ class Stream(Owner):
         """The response is over, whoever ended it. Call exactly once, after `start`."""
         self._gone = True
         self._drained.set()
+        self._host.buffers.waits(self, 0)
         for returning in self._returning:
             returning.cancel()
         for room, member in self._members:

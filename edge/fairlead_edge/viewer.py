@@ -21,6 +21,7 @@ from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import CANCELLED, Close
 from fairlead.protocol.runlog import Entry
 from fairlead_edge.hub import Hub
+from fairlead_edge.outgoing import Batch
 from fairlead_edge.replay import Replay
 from fairlead_edge.room import GATHERED, Room, RoomMessage
 from fairlead_edge.runs import Runs
@@ -141,7 +142,7 @@ class Viewer:
     def close(self, code: Close, reason: str) -> None:
         self._stream.close(code, reason)
 
-    def room_bytes(self, data: bytes) -> bool:
+    def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
         raise AssertionError("a viewer gets whole entries")
 
     def room_position(self, position: Position) -> None:

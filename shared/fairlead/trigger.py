@@ -62,6 +62,7 @@ class WebSocketTrigger:
     history: Kept | None
     run: Run | None = None
     policies: tuple[Policy, ...] = ()
+    overflow: Overflow = "disconnect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,9 @@ def websocket(
             once per room while the room has members; what it says goes to the room.
         window: messages of one connection that are executed at a time; 1 keeps their order.
         history: what the room keeps; None keeps nothing.
+        overflow: what becomes of a client that reads so slowly that 1 MiB waits for it:
+            `disconnect` closes it, `drop_oldest` drops the room's oldest messages, `latest` keeps
+            just the newest one. What it was answered is never dropped.
         policies: asked in order, on a worker, before a client is accepted.
 
     Raises:
@@ -139,7 +143,6 @@ def websocket(
     _one_of("run", run, (None, "connection", "message", "topic"))
     _one_of("overflow", overflow, ("disconnect", "drop_oldest", "latest"))
     _not_built("durable", durable, (False,))
-    _not_built("overflow", overflow, ("disconnect",))
     _not_built("presence", presence, (False,))
     if type(window) is not int or not 1 <= window <= 1000:
         raise BadDeclaration(f"window={window!r}: expected a whole number from 1 to 1000")
@@ -155,7 +158,7 @@ def websocket(
     kept = history.checked() if history is not None else None
     if run == "topic":
         deliver = _to_the_room(deliver)
-    return WebSocketTrigger(topic, path, deliver, window, kept, run, _policies(policies))
+    return WebSocketTrigger(topic, path, deliver, window, kept, run, _policies(policies), overflow)
 
 
 def _to_the_room(deliver: Deliver) -> Deliver:

@@ -230,6 +230,7 @@ def _route(feature: Feature, declared: Workflow) -> Route:
             history=trigger.history,
             deliver=trigger.deliver,
             window=trigger.window,
+            overflow=trigger.overflow,
             run=_scope(declared),
             **common,
         )

@@ -16,6 +16,7 @@ from fairlead.protocol.lease import Fences
 from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead_edge import room as room_module
+from fairlead_edge.outgoing import Batch
 from fairlead_edge.ring import Budget
 from fairlead_edge.room import (
     DIALECTS,
@@ -45,7 +46,7 @@ class Ear:
         self.slow = slow
         self.writes: list[bytes] = []
 
-    def room_bytes(self, data: bytes) -> bool:
+    def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
         self.writes.append(data)
         return self.slow
 
@@ -330,9 +331,9 @@ def test_a_member_may_leave_while_it_is_written_to() -> None:
     room = new_room()
 
     class Leaver(Ear):
-        def room_bytes(self, data: bytes) -> bool:
+        def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
             room.leave(self)
-            return super().room_bytes(data)
+            return super().room_bytes(data, batch)
 
     leaver, other = Leaver("a"), Ear("b")
     room.join(leaver)

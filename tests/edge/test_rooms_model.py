@@ -24,6 +24,7 @@ from fairlead.roomlog import Kept, StreamState
 from fairlead_edge import hub as hub_module
 from fairlead_edge import replay as replay_module
 from fairlead_edge.hub import Hub
+from fairlead_edge.outgoing import Batch
 from fairlead_edge.replay import position_of, resume
 from fairlead_edge.room import GATHERED, Room, RoomMessage
 
@@ -182,7 +183,7 @@ class Client:
     def room_position(self, position: object) -> None:
         self.cursor = self.room.cursor
 
-    def room_bytes(self, data: bytes) -> bool:
+    def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
         raise AssertionError
 
     def close(self, code: Close, reason: str) -> None:

@@ -104,8 +104,6 @@ def test_the_window_is_from_1_to_1000(window: int) -> None:
     ("option", "value", "default"),
     [
         ("durable", True, "False"),
-        ("overflow", "drop_oldest", "'disconnect'"),
-        ("overflow", "latest", "'disconnect'"),
         ("presence", True, "False"),
     ],
 )

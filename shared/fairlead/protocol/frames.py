@@ -216,6 +216,11 @@ def cursor(at: str) -> bytes:
     return orjson.dumps({"type": "cursor", "cursor": at})
 
 
+def gap(at: str | None) -> bytes:
+    """Args: at: cursor of the last message that is lost; None in a room without history."""
+    return orjson.dumps({"type": "gap", "cursor": at})
+
+
 def reconnect(within: int) -> bytes:
     """Args: within: milliseconds."""
     return orjson.dumps({"type": "reconnect", "within": within})

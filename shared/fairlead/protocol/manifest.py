@@ -37,6 +37,7 @@ class Route:
         executes: False for an SSE route that only shows a room.
         run: what one execution is for: a message, a whole connection of a websocket, or a room.
         resume: seconds for which its output is kept for those who come back; None keeps none.
+        overflow: what becomes of a room's messages that a client does not read.
         checks: it has policies or inputs: a worker is asked before anything is accepted.
     """
 
@@ -57,6 +58,7 @@ class Route:
     run: Literal["message", "connection", "topic"] = "message"
     checks: bool = False
     resume: float | None = None
+    overflow: Literal["disconnect", "drop_oldest", "latest"] = "disconnect"
 
     @property
     def name(self) -> str:

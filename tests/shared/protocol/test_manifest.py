@@ -72,11 +72,11 @@ def test_a_manifest_on_the_wire() -> None:
     assert build.encode() == (
         b'{"routes":[{"checks":true,"deliver":"others","endpoint":"/support/realtime/echo","executes":true,'
         b'"feature":"support","format":"json","history":{"age":60.0,"size":10},'
-        b'"label":"Support/Echo","methods":[],"on_disconnect":"cancel","on_worker_lost":"error",'
+        b'"label":"Support/Echo","methods":[],"on_disconnect":"cancel","on_worker_lost":"error","overflow":"disconnect",'
         b'"resume":null,"run":"connection","topic":"chat","transport":"websocket","window":4,"workflow":"echo"}],'
         b'"topics":{"a":null,"chat":{"age":60.0,"size":10}},"version":3}'
     )
-    assert build.digest == "7ca8a808f0b723bef062f4d1cbb8eaf7"
+    assert build.digest == "5a4430de7fd5b868ca6376fc92b27d8a"
 
 
 @given(MANIFESTS)

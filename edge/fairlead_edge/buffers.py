@@ -1,0 +1,69 @@
+"""What waits for all slow clients of an edge together, and who of them has to give way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+log = logging.getLogger("fairlead.edge")
+
+PER_CLIENT = 1024 * 1024
+"""Bytes that may wait for one client."""
+
+RELIEF = 7 / 8
+"""The part of the limit down to which is cleared at once, so that it is seldom done."""
+
+
+class Slow(Protocol):
+    """A client for whom something waits."""
+
+    def relieve(self) -> None:
+        """Drop what it may lose, or else close."""
+        ...
+
+
+class Buffers:
+    """The bytes that wait on this edge, of those whose transports are full.
+
+    Attributes:
+        limit, used: bytes.
+        closed: clients that were closed for not reading.
+        dropped: messages that `drop_oldest` has dropped; superseded: those of `latest`.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.closed = 0
+        self.dropped = 0
+        self.superseded = 0
+        self._waiting: dict[Slow, int] = {}
+        self._loop = asyncio.get_running_loop()
+        self._relieving = False
+
+    def waits(self, client: Slow, size: int) -> None:
+        """So many bytes wait for a client now; 0 when it has it all, or is gone."""
+        self.used += size - self._waiting.get(client, 0)
+        if size:
+            self._waiting[client] = size
+        else:
+            self._waiting.pop(client, None)
+        if self.used > self.limit and not self._relieving:
+            self._relieving = True
+            # Not in the middle of what a room says to all of its members.
+            self._loop.call_soon(self._relieve)
+
+    def _relieve(self) -> None:
+        """Clear the worst ones first."""
+        self._relieving = False
+        if self.used <= self.limit:
+            return
+        log.warning(
+            "%d bytes wait for slow clients, at most %d may; the worst give way",
+            self.used, self.limit,
+        )  # fmt: skip
+        for client in sorted(self._waiting, key=self._waiting.__getitem__, reverse=True):
+            if self.used <= self.limit * RELIEF:
+                return
+            client.relieve()

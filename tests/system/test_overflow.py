@@ -1,0 +1,165 @@
+"""A client that does not read, in a room that does not stop: `overflow`, and the edge's own limit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from websockets.frames import Frame, Opcode
+
+import fairlead
+from fairlead.testing.program import DEADLINE
+from support.system import V1, Edge, NatsServer, System, frame, resident, system, until, upgraded
+
+MIB = 1024 * 1024
+
+SMALL = 32 * 1024
+"""Bytes that the kernel takes for a client that does not read."""
+
+COUNT, SIZE = 3000, 2048
+"""Messages, and bytes of each: six times what may wait for one client."""
+
+
+@pytest_asyncio.fixture
+async def app(nats: NatsServer, tmp_path: Path) -> AsyncIterator[System]:
+    async with system(nats, tmp_path) as made:
+        yield made
+
+
+async def started(app: System, *flags: str) -> Edge:
+    _, edge = await asyncio.gather(app.worker("overflow.py"), app.edge(*flags))
+    await edge.serves("/busy/rooms/feed")
+    return edge
+
+
+async def fill(app: System, topic: str, count: int = COUNT) -> None:
+    """Publish numbered messages, in order."""
+    async with fairlead.connect(app.nats.url, app=app.app) as bus:
+        room = bus.topic(topic)
+        for number in range(count):
+            await room.publish(f"{number}:".ljust(SIZE, "x"))
+
+
+def number_of(message: dict[str, Any]) -> int:
+    return int(message["data"].partition(":")[0])
+
+
+async def hear_all(client: V1, count: int = COUNT) -> list[str]:
+    """The cursors of all messages; each came once, in order."""
+    ids = []
+    for number in range(count):
+        message = await client.until("message")
+        assert number_of(message) == number
+        ids.append(message["id"])
+    return ids
+
+
+async def frames_until(reader: asyncio.StreamReader, last: int) -> AsyncIterator[tuple[bytes, Any]]:
+    """The frames of a v1 client, as bytes and decoded, up to the last message of the room."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            _, payload = await frame(reader)
+            found = json.loads(payload)
+            yield payload, found
+            if found["type"] == "message" and found["id"] and number_of(found) == last:
+                return
+
+
+@pytest.mark.parametrize("topic", ["feed", "prices"])
+async def test_what_a_slow_client_does_not_read_is_dropped_and_told(
+    app: System, topic: str
+) -> None:
+    """`drop_oldest` and `latest`: memory stays flat, nobody else is late, its answers are kept."""
+    edge = await started(app)
+    path = f"/busy/rooms/{topic}"
+    async with (
+        edge.v1(path) as quick,
+        upgraded(edge, path, receive_buffer=SMALL, subprotocol="fairlead.v1") as (reader, writer),
+    ):
+        before = resident(edge)
+        filling = asyncio.create_task(fill(app, topic))
+        asked = b'{"type":"message","ref":1,"data":"a question"}'
+        ids = await hear_all(quick)
+        writer.write(Frame(Opcode.TEXT, asked).serialize(mask=True))
+        await filling
+        assert resident(edge) - before < 16 * MIB
+        seen, gaps, kinds = -1, 0, []
+        async for payload, found in frames_until(reader, COUNT - 1):
+            kinds.append(found["type"])
+            if found["type"] == "gap":
+                lost = ids.index(found["cursor"])
+                assert payload == b'{"type":"gap","cursor":"%b"}' % ids[lost].encode()
+                assert lost > seen
+                seen, gaps = lost, gaps + 1
+            elif found["type"] == "message" and found["id"]:
+                assert number_of(found) == seen + 1, "what is missing was told"
+                seen += 1
+        assert gaps >= 1
+        if topic == "prices":
+            assert kinds[-2:] == ["gap", "message"], "only the newest was kept"
+        answers = kinds
+        while "ack" not in answers:
+            answers.append(json.loads((await frame(reader))[1])["type"])
+        assert answers.count("ack") == 1
+
+
+async def test_a_client_that_does_not_read_is_closed_where_nothing_may_be_dropped(
+    app: System,
+) -> None:
+    edge = await started(app)
+    path = "/busy/rooms/strict"
+    async with (
+        edge.v1(path) as quick,
+        upgraded(edge, path, receive_buffer=SMALL, subprotocol="fairlead.v1") as (reader, _),
+    ):
+        filling = asyncio.create_task(fill(app, "strict"))
+        await hear_all(quick)
+        await filling
+        seen = -1
+        async with asyncio.timeout(DEADLINE):
+            while (found := await frame(reader))[0] == 0x81:
+                message = json.loads(found[1])
+                if message["type"] == "message":
+                    assert number_of(message) == (seen := seen + 1)
+        assert found[0] == 0x88 and found[1][:2] == (4001).to_bytes(2)
+        assert seen < COUNT - 1
+
+
+async def test_when_all_slow_clients_have_too_much_the_worst_give_way_first(app: System) -> None:
+    """Each is within its own limit; together they are over the edge's."""
+    edge = await started(app, "--buffer-limit", str(MIB))
+    path = "/busy/rooms/strict"
+    async with AsyncExitStack() as stack:
+        quick = await stack.enter_async_context(edge.v1(path))
+        slow = [
+            await stack.enter_async_context(
+                upgraded(edge, path, receive_buffer=SMALL, subprotocol="fairlead.v1")
+            )
+            for _ in range(12)
+        ]
+        count = 400  # 0.8 MiB for each, less what the kernels hold
+        filling = asyncio.create_task(fill(app, "strict", count))
+        await hear_all(quick, count)
+        await filling
+        await edge.says("bytes wait for slow clients")
+        await until(lambda: "a slow consumer is closed" in str(edge.program.lines), "one gave way")
+        outcomes = [await outcome(reader, count - 1) for reader, _ in slow]
+        assert set(outcomes) == {"all", "closed"}, outcomes
+
+
+async def outcome(reader: asyncio.StreamReader, last: int) -> str:
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            first, payload = await frame(reader)
+            if first == 0x88:
+                assert payload[:2] == (4001).to_bytes(2)
+                return "closed"
+            found = json.loads(payload)
+            if found["type"] == "message" and number_of(found) == last:
+                return "all"
