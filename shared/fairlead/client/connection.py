@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, Unpack, overload
@@ -278,6 +278,7 @@ class Connection:
             while True:
                 code = await self._attempt()
                 pause = self._backoff.next(code)
+                self._at_once.clear()
                 self._become(StatusChange("reconnecting", pause))
                 await self._wait(pause)
         except _Over as over:
@@ -341,7 +342,7 @@ class Connection:
             async with asyncio.TaskGroup() as tasks:
                 writer = tasks.create_task(self._write(socket))
                 try:
-                    async for frame in socket:
+                    async for frame in self._frames(socket):
                         self._session.received(orjson.loads(frame))
                         if self._session.open:
                             if up_since is None:
@@ -370,6 +371,19 @@ class Connection:
             socket.close_code or _NO_CLOSE_FRAME, socket.close_reason or "", up_since is not None
         )
 
+    async def _frames(self, socket: websockets.ClientConnection) -> AsyncIterator[str | bytes]:
+        """Each frame; whoever reads what they bring has a turn before that can be too much.
+
+        What came in one piece from the network is handed out without a turn of the loop.
+        """
+        turn = max(1, self._buffer // 2)
+        number = 0
+        async for frame in socket:
+            yield frame
+            number += 1
+            if number % turn == 0:
+                await asyncio.sleep(0)
+
     def _lost(self, code: int, reason: str, opened: bool) -> int:
         if opened and code == websockets.CloseCode.NORMAL_CLOSURE:
             raise _Over(None)
@@ -392,7 +406,6 @@ class Connection:
         return await token.ask(self._options.get("token"))
 
     async def _wait(self, pause: float) -> None:
-        self._at_once.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._at_once.wait()

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 
 from fairlead.client import (
@@ -251,6 +252,8 @@ async def test_the_pause_may_be_cut_short(server: Scripted) -> None:
         peer.cuts()
         await until(lambda: made.status == "reconnecting", "it has noticed")
         made.reconnect()
+        (await server.peer()).cuts()
+        made.on("status", lambda _: made.reconnect())
         await server.peer()
 
 
@@ -305,6 +308,24 @@ async def test_messages_that_nobody_reads_are_bounded_with_a_gap(server: Scripte
         await until(lambda: made.cursor == "k5", "all came")
     assert gaps == [Gap("k3", "unread")]
     assert [message.data async for message in made] == [4, 5]
+
+
+async def test_a_reader_that_keeps_up_misses_nothing_of_a_burst(server: Scripted) -> None:
+    """As when all that was missed is replayed: many frames in one piece of the network."""
+    said = [{"type": "message", "id": f"k{number}", "data": number} for number in range(2000)]
+    frames = [Frame(Opcode.TEXT, json.dumps(each).encode()) for each in said]
+    gaps: list[Gap] = []
+    async with connected(server, buffer=10) as (made, peer, _):
+        made.on("gap", gaps.append)
+        peer.socket.transport.write(b"".join(frame.serialize(mask=False) for frame in frames))
+        read: list[int] = []
+        async with asyncio.timeout(DEADLINE):
+            async for message in made:
+                read.append(message.data)
+                if message.data == said[-1]["data"]:
+                    break
+    assert read == [*range(2000)]
+    assert gaps == []
 
 
 async def test_a_run_is_cancelled_by_its_id_another_s_with_its_key(server: Scripted) -> None:
