@@ -25,6 +25,7 @@ from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead.roomlog import StreamState
 from fairlead.telemetry import Hop, Tracing, parent_of
+from fairlead_edge.questions import Questions
 from fairlead_edge.ring import Budget
 from fairlead_edge.room import Member, Room, RoomMessage
 
@@ -100,7 +101,7 @@ class Hub:
         self._rooms: dict[str, _Open] = {}
         self._rings = Budget()
         self._dirty: list[_Open] = []
-        self._asking: dict[str, _Question] = {}
+        self._questions = Questions(bus)
         self._reading = asyncio.Semaphore(READS)
         self._chores: set[asyncio.Task[None]] = set()
         bus.on_up.append(self._nats_came)
@@ -211,7 +212,7 @@ class Hub:
         if opened.room.history is None:
             await self._bus.round_trip()
             return None
-        state = await self._state(opened.room.stream)
+        state = await self._questions.state(opened.room.stream)
         room, last = opened.room, opened.room.position
         if last is not None and last.created != state.created:
             self._lost(opened)  # somebody made the stream anew: what it had is not known
@@ -242,34 +243,6 @@ class Hub:
             opened.held = []
             self._fill(opened, last)
         return True
-
-    async def _state(self, stream: str) -> StreamState:
-        """Where a stream stands; those who ask while a question is out share the next one.
-
-        They cannot share that one: it may have been answered before they listened.
-        """
-        running = self._asking.get(stream)
-        if running is None:
-            running = self._asking[stream] = _Question()
-            running.task = self._loop.create_task(self._ask(stream, running))
-            return await asyncio.shield(running.task)
-        if running.next is None:
-            running.next = self._loop.create_task(self._ask_after(stream, running))
-        return await asyncio.shield(running.next)
-
-    async def _ask(self, stream: str, question: _Question) -> StreamState:
-        try:
-            return await roomlog.state(self._bus, stream)
-        finally:
-            if question.next is None:
-                del self._asking[stream]
-
-    async def _ask_after(self, stream: str, before: _Question) -> StreamState:
-        assert before.task is not None
-        await asyncio.wait({before.task})
-        question = self._asking[stream] = _Question()
-        question.task = self._loop.create_task(self._ask(stream, question))
-        return await question.task
 
     # Those who come back (replay.py)
 
@@ -521,16 +494,6 @@ def _patience(opened: _Open) -> float:
         if opened.room.history is not None
         else CHECK_EVERY
     )
-
-
-class _Question:
-    """A question to a stream that is out, and the one that follows it."""
-
-    __slots__ = ("next", "task")
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[StreamState] | None = None
-        self.next: asyncio.Task[StreamState] | None = None
 
 
 _RUN_HISTORY = History(size=2**31, age=30 * 24 * 3600.0)
