@@ -27,8 +27,8 @@ $(VENV)/npm: clients/js/package-lock.json tests/support/node.py $(VENV)/installe
 dev: $(VENV)/installed  ## the whole system on this machine, with the chat example and its page
 	$(BIN)/fairlead dev examples/chat
 
-test: $(VENV)/installed $(VENV)/chromium $(VENV)/npm  ## all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/installed $(VENV)/chromium $(VENV)/npm  ## all tests, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak: $(VENV)/installed  ## the long forms of the proofs, with their figures
 	$(BIN)/python -m pytest -m soak -s

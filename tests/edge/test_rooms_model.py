@@ -22,6 +22,7 @@ from fairlead.protocol.problems import Close
 from fairlead.protocol.subjects import Subjects
 from fairlead.roomlog import Kept, StreamState
 from fairlead_edge import hub as hub_module
+from fairlead_edge import questions as questions_module
 from fairlead_edge import replay as replay_module
 from fairlead_edge.hub import Hub
 from fairlead_edge.outgoing import Batch
@@ -206,6 +207,7 @@ class Rooms(RuleBasedStateMachine):
         self.left: list[Client] = []
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(hub_module, "roomlog", self.stream)
+        self.patch.setattr(questions_module, "roomlog", self.stream)
         self.patch.setattr(hub_module, "LAG", 0)
         self.patch.setattr(replay_module, "LAG", 0)
         self.patch.setattr(hub_module, "LAG_TRIES", 5)
