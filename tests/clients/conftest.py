@@ -22,7 +22,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
     with (tmp_path_factory.getbasetemp().parent / f"javascript-{run}").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not lock.tell():
+        if not os.fstat(lock.fileno()).st_size:
             done = subprocess.run([NODE, "build.mjs"], cwd=CLIENT, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
             lock.write("built")
