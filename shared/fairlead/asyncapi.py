@@ -143,6 +143,8 @@ def _websocket(name: str, route: Route, flow: Workflow, schemas: _Schemas) -> tu
         ),
     }  # fmt: skip
     heard = ["welcome", "item", "cursor", "ack", "error", "waiting", "restart", "end", "reconnect"]
+    if route.overflow != "disconnect":
+        heard.append("gap")
     channel = _channel(route, flow, "websocket", schemas)
     channel["messages"] = {"said": said, "cancel": _message("cancel")}
     channel["messages"] |= {each: _message(each) for each in heard}
@@ -175,12 +177,16 @@ def _events(name: str, route: Route, flow: Workflow, schemas: _Schemas) -> tuple
         heard.append("cursorEvent")
     if route.on_worker_lost == "restart":
         heard.append("restartEvent")
+    if route.resume is not None:
+        heard += ["runEvent", "gapEvent"]
     channel = _channel(route, flow, "events", schemas)
     channel["messages"] = {each: _message(each) for each in heard}
     query = schemas.inputs(flow, "query") or {"type": "object", "properties": {}}
     ours = {"cursor": _BACK}
     if route.topic:
         ours["channel"] = _CHANNEL if route.executes else _CHANNELS
+    if route.executes:
+        ours |= {"run": _ATTACH, "key": _KEY}
     query["properties"] = {**ours, **query["properties"]}
     operations: Json = {}
     for method in route.methods:
@@ -281,6 +287,8 @@ _BACK: Json = {
     "type": "string",
     "description": "the newest cursor that the client was given, to hear what it missed",
 }
+_ATTACH: Json = {"type": "string", "description": "a run that is there, to read or to DELETE"}
+_KEY: Json = {"type": "string", "description": "its token; who began it needs none"}
 _SPOKEN: Json = {"const": SUBPROTOCOL}
 _PARAMETERS: dict[str, tuple[str, Json]] = {
     "topic": (
@@ -350,6 +358,10 @@ _MESSAGES: Json = {
     "cursor": _known(
         "cursor", "where the room stands, without a message", _frame("cursor", {"cursor": _TEXT}, ("cursor",))
     ),
+    "gap": _known(
+        "gap", "messages up to here were dropped, since they were not read",
+        _frame("gap", {"cursor": _CURSOR}, ("cursor",)),
+    ),
     "ack": _known(
         "ack", "executed, after all its items", _frame("ack", {"ref": _NUMBER, "trace": _TEXT}, ("ref",))
     ),
@@ -370,8 +382,8 @@ _MESSAGES: Json = {
     ),
     "cancel": _known(
         "cancel",
-        "stop a message, or the run of the connection",
-        _frame("cancel", {"ref": _NUMBER, "run": _TEXT}),
+        "stop a message, the run of the connection, or any other by its token",
+        _frame("cancel", {"ref": _NUMBER, "run": _TEXT, "key": _TEXT}),
     ),
     "event": _known("message", "an item", {}),
     "textEvent": {
@@ -396,6 +408,20 @@ _MESSAGES: Json = {
         "restart",
         "discard what came before",
         {"type": "object", "properties": {"run": _TEXT, "attempt": _NUMBER}},
+    ),
+    "runEvent": _known(
+        "run",
+        "the run that is shown, and its token",
+        {
+            "type": "object",
+            "properties": {"run": _TEXT, "key": _TEXT},
+            "required": ["run", "key"],
+        },
+    ),
+    "gapEvent": _known(
+        "gap",
+        "what the run said before is not kept any more",
+        {"type": "object", "properties": {"cursor": _TEXT}, "required": ["cursor"]},
     ),
     "errorEvent": _known("error", "the run failed; the stream ends", _PROBLEM),
     "endEvent": _known("end", "the stream has ended", {"type": "object"}),

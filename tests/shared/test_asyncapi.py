@@ -74,7 +74,9 @@ class Opaque:
 board = feature("Board")
 
 
-@board.websocket("rooms.{room}", tag="v1", deliver="others", history=History(size=5, age="1m"))
+@board.websocket(
+    "rooms.{room}", tag="v1", deliver="others", history=History(size=5, age="1m"), overflow="latest"
+)
 async def draw(
     ctx: WS,
     message: Message[Drawing],
@@ -304,6 +306,17 @@ def test_a_restart_is_an_event_only_where_the_trigger_says_so() -> None:
     whole = made(project(feature("Odd", [workflow("Again", tag="v1", trigger=again)(execute)])))
     assert "restart" in heard(whole, "odd.again.stream.get")
     assert "restart" not in heard(made(), "board.ask.stream.get")
+
+
+def test_runs_that_are_kept_say_their_names_and_gaps() -> None:
+    async def execute(ctx: SSE) -> None: ...
+
+    kept = trigger.sse("/kept", resume="5m")
+    whole = made(project(feature("Odd", [workflow("Kept", tag="v1", trigger=kept)(execute)])))
+    assert {"run", "gap", "restart", "resumed"} <= heard(whole, "odd.kept.stream.get")
+    query = whole["operations"]["odd.kept.stream.get"]["bindings"]["http"]["query"]["properties"]
+    assert {"run", "key", "cursor"} <= query.keys()
+    assert not {"run", "gap"} & heard(made(), "board.ask.stream.get")
 
 
 def heard(whole: Json, operation: str) -> set[str]:
