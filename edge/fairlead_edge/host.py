@@ -154,6 +154,7 @@ class Host:
         """Close those whose route is gone; a route with new options is for new connections."""
         log.info("%d routes are served", sum(1 for _ in table))
         self.shared_runs.routes_changed()
+        self.hub.topics_changed(table.topics)
         kept = {(route.transport, route.endpoint) for route in table}
         for client in list(self.clients.values()):
             if (client.route.transport, client.route.endpoint) not in kept:

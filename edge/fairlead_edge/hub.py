@@ -12,7 +12,7 @@ import asyncio
 import functools
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,8 +124,6 @@ class Hub:
             room = Room(subject, template, topic, channel, history, self._rings, stream)
             live = subjects.live(topic, channel)
             opened = self._listen(room, live if history is not None else subject)
-        elif opened.room.history is not None and history is not None:
-            opened.room.history = history  # a newer build may keep more, or less
         return await self._held(opened)
 
     async def open_run(self, run: str) -> Room:
@@ -188,16 +186,45 @@ class Hub:
 
     def _listen(self, room: Room, source: str) -> _Open:
         opened = _Open(room, _NO_INTEREST)
-        handler = functools.partial(self._received, opened)
-        opened.interest = self._bus.subscribe(source, handler)
+        self._listen_to(opened, source)
         self._rooms[room.subject] = opened
         return opened
+
+    def _listen_to(self, opened: _Open, source: str) -> None:
+        handler = functools.partial(self._received, opened)
+        opened.interest = self._bus.subscribe(source, handler)
 
     def _forget(self, opened: _Open) -> None:
         self._bus.unsubscribe(opened.interest)
         del self._rooms[opened.room.subject]
         opened.held = None
         opened.room.stands(None)  # its ring gives back what it held
+
+    def topics_changed(self, topics: Mapping[str, History | None]) -> None:
+        """Take over what another build says of the rooms that are open."""
+        for opened in self._rooms.values():
+            room = opened.room
+            if not room.topic or room.template not in topics:
+                continue  # a run's log, or a topic that no build has any more
+            history = topics[room.template]
+            if (history is None) == (room.history is None):
+                room.history = history
+            else:
+                self._turn(opened, history)
+
+    def _turn(self, opened: _Open, history: History | None) -> None:
+        """A room has history from now on, or none: who is in it comes back, and learns that."""
+        room = opened.room
+        self._bus.unsubscribe(opened.interest)
+        room.history = history
+        room.stands(None)
+        opened.held, opened.heard = None, 0
+        live = self._bus.subjects.live(room.topic, room.channel)
+        self._listen_to(opened, live if history is not None else room.subject)
+        opened.ready = self._loop.create_task(self._locate(opened))
+        for members in list(room.members.values()):
+            for member in list(members):
+                member.close(Close.RESTART, "the history of this topic changed; reconnect")
 
     # Positions
 

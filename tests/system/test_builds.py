@@ -192,3 +192,43 @@ async def test_a_newer_build_shrinks_the_history_only_if_told_to(app: System) ->
     assert await history(app) == (20, 120, 1, 5)
     await app.worker(NEW, "--allow-shrink", env=smaller)
     assert await history(app) == (3, 120, 2, 3)
+
+
+BOARD = """
+from fairlead import WS, History, Message, feature, project
+
+support = feature("Support")
+
+@support.websocket("board", tag="builds", deliver="topic", history={history})
+async def board(ctx: WS, message: Message) -> object:
+    return message.data
+
+app = project(support)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("None", "History()"), ("History()", "None")], ids=["on", "off"]
+)
+async def test_history_that_a_deploy_turns_on_or_off_is_so_for_whoever_comes_back(
+    app: System, before: str, after: str
+) -> None:
+    """The rooms that are open are taken over; their members reconnect, and learn what holds now."""
+    for number, history in enumerate((before, after)):
+        (app.cwd / f"board{number}.py").write_text(BOARD.format(history=history))
+    edge, _ = await asyncio.gather(app.edge(), app.worker(f"{app.cwd}/board0.py"))
+    await edge.serves("/support/builds/board")
+    async with edge.v1("/support/builds/board") as client:
+        assert (client.welcome["cursor"] is None) == (before == "None")
+        await app.worker(f"{app.cwd}/board1.py")
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            while True:
+                await client.next()
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012
+    async with edge.v1("/support/builds/board") as one, edge.v1("/support/builds/board") as two:
+        assert (one.welcome["cursor"] is None) == (after == "None")
+        for number in range(6):  # by workers of either build
+            await one.send(number)
+            heard = await two.until("message")
+            assert heard["data"] == number
+            assert (heard["id"] is None) == (after == "None")
