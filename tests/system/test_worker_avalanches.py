@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -108,10 +109,12 @@ def assert_nobody_noticed(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize("step", [drained, killed])
 @pytest.mark.parametrize(
-    ("rooms", "workers", "pause"), forms(short=(10, 2, 1.0), long=(100, 4, 5.0))
+    ("runs", "workers", "items"),
+    [(10, 2, 150), pytest.param(100, 4, 1500, marks=pytest.mark.soak)],
+    ids=["short", "long"],
 )
 async def test_runs_that_are_kept_go_on_while_all_workers_are_replaced(
-    app: System, step: Step, rooms: int, workers: int, pause: float
+    app: System, step: Step, runs: int, workers: int, items: int
 ) -> None:
     """Each reader has one whole attempt at the end, and of those before no item twice."""
     flags = ("runs.py", "--drain-grace", "1")
@@ -123,18 +126,22 @@ async def test_runs_that_are_kept_go_on_while_all_workers_are_replaced(
     async def roll() -> None:
         for old in list(app.workers):
             await app.worker(*flags)
-            await asyncio.sleep(pause)
-            await step(app, old, pause)
+            await asyncio.sleep(1)
+            await step(app, old, 0)
 
-    readers = [asyncio.create_task(read(edge)) for edge in (one, two) * (rooms // 2)]
+    readers = [asyncio.create_task(read(edge, items)) for edge in (one, two) * (runs // 2)]
     await roll()
     attempts = await asyncio.gather(*readers)
+    sys.stdout.write(
+        f"\nall of {workers} workers {step.__name__}: {runs} runs of {items} items read to their end; "
+        f"attempts: {sum(attempts)}, at most {max(attempts)}\n"
+    )
     assert max(attempts) > 1, "some were begun anew"
 
 
-async def read(edge: Edge) -> int:
+async def read(edge: Edge, items: int) -> int:
     """Read a run to its end; how many attempts that took."""
-    async with edge.events("/runs/kept/count?n=150") as stream:
+    async with edge.events(f"/runs/kept/count?n={items}") as stream:
         attempt, expected = 1, 0
         while (event := await stream.next()).get("event") != "end":
             assert event.get("event") in (None, "run", "restart"), event
@@ -143,5 +150,5 @@ async def read(edge: Edge) -> int:
             elif "event" not in event and "data" in event:
                 assert json.loads(event["data"]) == f"{attempt}:{expected}"
                 expected += 1
-        assert expected == 150
+        assert expected == items
         return attempt
