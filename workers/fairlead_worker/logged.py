@@ -77,11 +77,11 @@ class LoggedRun(Run):
 
     async def carry_out(self) -> None:
         attending: asyncio.Task[None] | None = None
+        self._viewers: dict[str, tuple[int, float]] = {}  # by edge: how many, and when it said so
+        self._seen = self._now()
         try:
             if self.work.kind is Kind.REOPEN and not await self._taken_up():
                 return
-            self._viewers: dict[str, tuple[int, float]] = {}
-            self._seen = self._now()
             attending = asyncio.ensure_future(self._attend())
             await super().carry_out()
             if self._writer is not None and await self._writer.close() and not self.leaving:
