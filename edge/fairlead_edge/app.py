@@ -163,11 +163,8 @@ class EdgeApp:
             resumed = _resumed(match.route, request.headers, query)
             if isinstance(resumed, cursor.End):
                 raise Over
-            place = resumed if isinstance(resumed, RunPlace) else None
-            if (run is not None and match.route.executes) or place is not None:
-                key, named = dict(query).get("key", ""), run or (place.run if place else "")
-                seen = place if place is not None and place.run == named else None
-                asked = Asked(named, key, seen, resumed is not None)
+            if run is not None or isinstance(resumed, RunPlace):
+                asked = _asked(match.route, run, dict(query).get("key", ""), resumed)
                 await self._serve_run(host, match, query, rooms[0], asked, request, send)
                 return
             body = await read_body(request, MAX_MESSAGE)
@@ -455,6 +452,20 @@ async def _replays(host: Host, rooms: list[Room], at: list[Position | None]) -> 
             raise
         detail = str(error) or "NATS does not answer"
         raise Refused(503, f"what was missed cannot be read: {detail}", RETRY_AFTER) from None
+
+
+def _asked(route: Route, run: str | None, key: str, resumed: Resumed) -> Asked:
+    """Which run a request wants: the one that it names, or else its cursor.
+
+    Raises:
+        Refused: 404, the endpoint has no runs that could be named.
+    """
+    if route.transport != "sse" or not route.executes:
+        raise Refused(404, f"{route.endpoint} has no runs; leave ?run= out")
+    place = resumed if isinstance(resumed, RunPlace) else None
+    named = run if run is not None else place.run if place is not None else ""
+    seen = place if place is not None and place.run == named else None
+    return Asked(named, key, seen, resumed is not None)
 
 
 Resumed = str | RunPlace | cursor.End | None

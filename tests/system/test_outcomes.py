@@ -431,7 +431,7 @@ async def test_in_dev_the_problem_says_what_the_exception_said(
 
 
 async def test_a_request_to_attach_to_a_run_starts_none(edge: Edge) -> None:
-    """`?run=` is not built yet: 404, as for a run that is not known."""
+    """404: a run that is not known; those that are have test_runs.py."""
     status, headers, body = await request(edge.http("/support/stream/value?run=abc"))
     assert (status, headers["content-type"]) == (404, "application/problem+json")
     assert "run" in json.loads(body)["detail"]

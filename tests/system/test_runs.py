@@ -442,6 +442,15 @@ async def test_v1_clients_cancel_runs_by_token_wherever_they_are(app: System) ->
             await reader.to_end()
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_where_there_are_no_runs_none_can_be_named(app: System, method: str) -> None:
+    (edge,) = await started(app, edges=1)
+    status, _, body = await request(edge.http("/runs/plain/ear?run=a-1-1"), method=method)
+    assert status == 404 and "has no runs" in json.loads(body)["detail"]
+    status, headers, _ = await request(edge.http(f"{KEPT}/count?run=a-1-1"), method="POST")
+    assert (status, headers["allow"]) == (405, "GET, DELETE")
+
+
 # Who reads slowly, and what is kept
 
 
