@@ -164,7 +164,7 @@ async def append(bus: Bus, run: str, entry: Entry, after: int) -> int:
     }
     if entry.begins:
         # Two workers may begin the same attempt: they must not be taken for one.
-        headers["Nats-Msg-Id"] += f":{entry.said[0][1:].decode()}"
+        headers["Nats-Msg-Id"] += f":{runlog.decode_start(entry.said[0]).worker}"
     try:
         return (await bus.store(subject, data, headers)).sequence
     except OutOfOrder:

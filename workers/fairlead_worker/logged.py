@@ -23,10 +23,10 @@ from fairlead.bus import Bus, Interest, NoResponders, OutOfOrder
 from fairlead.context import subject_id
 from fairlead.errors import Malformed, NotStored
 from fairlead.protocol import envelope, runlog
-from fairlead.protocol.delivery import BEAT, MAX_LOST
+from fairlead.protocol.delivery import BEAT
 from fairlead.protocol.envelope import Answer, Kind
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
-from fairlead.protocol.runlog import Opening, Viewing
+from fairlead.protocol.runlog import Entry, Opening, Start, Viewing
 from fairlead_worker.runner import Run
 from fairlead_worker.writer import Writer
 
@@ -73,6 +73,10 @@ class LoggedRun(Run):
     def _bus(self) -> Bus:
         return self.tools.bus
 
+    @property
+    def _worker(self) -> str:
+        return self._bus.options.process
+
     # Its way
 
     async def carry_out(self) -> None:
@@ -108,7 +112,7 @@ class LoggedRun(Run):
         )  # fmt: skip
         await runstore.open_run(self._bus, self.run_id, opening)
         try:
-            await self._begin(1, 0, 0)
+            await self._begin(1, Start(self._worker, 0, time.time()), 0, 0)
         except OutOfOrder:
             # An attempt at this opening that was taken for lost has come as far.
             Run._say(self, bytes([Answer.DONE]))
@@ -136,12 +140,12 @@ class LoggedRun(Run):
         `work.id` is the run's id; data `cancel` ends it instead.
         """
         run, cancel = self.work.id, self.work.data == runlog.CANCEL
-        self.announce(self._bus.options.process)
+        self.announce(self._worker)
         try:
             _, opening = await runstore.opening(self._bus, run)
-            self.connection, _, number = run.rpartition("-")
-            self.message = int(number)
-            if await self._in_hands(run):
+            self.connection, _, message = run.rpartition("-")
+            self.message = int(message)
+            if await self._in_hands(run, runlog.CANCEL if cancel else b"?"):
                 Run._say(self, bytes([Answer.DONE]))
                 return False
             newest = await runstore.last(self._bus, run)
@@ -151,9 +155,10 @@ class LoggedRun(Run):
                 await self._over()
                 Run._say(self, bytes([Answer.DONE]))
                 return False
-            attempt = entry.attempt if entry is not None else 0
             self.work = envelope.decode_work(opening.work)
-            await self._begin(attempt + 1, entry.number if entry is not None else 0, place)
+            attempt, number = (entry.attempt, entry.number) if entry is not None else (0, 0)
+            start = await self._next(entry)
+            await self._begin(attempt + 1, start, number, place)
             if place:
                 await runstore.shorten(self._bus, run, place + 1)
         except LookupError as error:
@@ -166,18 +171,35 @@ class LoggedRun(Run):
             Run._say(self, envelope.error(problem(NO_WORKER, str(error))))
             return False
         Run._say(self, bytes([Answer.DONE]))
-        return not await self._given_up(attempt, cancel)
+        lost = entry is not None and not entry.left
+        return not await self._given_up(start, lost, cancel)
 
-    async def _given_up(self, attempt: int, cancel: bool) -> bool:
-        """End a run that is not to be started again."""
+    async def _next(self, newest: Entry | None) -> Start:
+        """What the next attempt begins with, after one whose newest entry is this."""
+        now = time.time()
+        if newest is None:
+            return Start(self._worker, 0, now)
+        oldest = await runstore.first(self._bus, self.run_id)
+        if oldest is None or not oldest[1].begins:
+            # So much was said that the beginning is gone: it was no quick death.
+            return Start(self._worker, 0 if newest.left else 1, now)
+        return runlog.decode_start(oldest[1].said[0]).next(self._worker, newest.left, now)
+
+    async def _given_up(self, start: Start, lost: bool, cancel: bool) -> bool:
+        """End a run that is not to be started again.
+
+        Args:
+            lost: its last worker was, and did not hand it over.
+        """
         assert self._writer is not None
         failure: dict[str, Any] | None = None
         if cancel:
             failure = problem(CANCELLED, "cancelled")
-        elif attempt and self.route.on_worker_lost == "error":
+        elif lost and self.route.on_worker_lost == "error":
             failure = problem(NO_WORKER, "the worker that ran this was lost")
-        elif attempt >= MAX_LOST:
-            failure = problem(500, f"{attempt} workers were lost with this in hand; it is given up")
+        elif start.deadly:
+            detail = f"{start.losses} workers were lost with this in hand; it is given up"
+            failure = problem(500, detail)
         if failure is None:
             return False
         self._writer.say(envelope.error(failure))
@@ -185,21 +207,21 @@ class LoggedRun(Run):
             await self._over()
         return True
 
-    async def _in_hands(self, run: str) -> bool:
+    async def _in_hands(self, run: str, question: bytes) -> bool:
         """Whether a worker has it, and answers."""
         try:
             subject = self._bus.subjects.run_control(run)
-            await self._bus.request(subject, b"?", within=ANSWERS_WITHIN)
+            await self._bus.request(subject, question, within=ANSWERS_WITHIN)
         except (NoResponders, TimeoutError):
             return False
         return True
 
-    async def _begin(self, attempt: int, number: int, after: int) -> None:
+    async def _begin(self, attempt: int, start: Start, number: int, after: int) -> None:
         self._control = self._bus.subscribe(
             self._bus.subjects.run_control(self.run_id), self._controlled
         )
         writer = Writer(self._bus, self.run_id, attempt, self._fenced)
-        await writer.start(self._bus.options.process, number, after)
+        await writer.start(start, number, after)
         self._writer = writer
         self.attempt = attempt
 

@@ -16,8 +16,7 @@ from collections.abc import Callable
 from fairlead import runstore
 from fairlead.bus import Bus, OutOfOrder
 from fairlead.errors import NotStored
-from fairlead.protocol import envelope
-from fairlead.protocol.runlog import Entry
+from fairlead.protocol.runlog import Entry, Start
 
 ROLL_UP = 0.04
 """Seconds between two entries, at least: what is said meanwhile goes into one."""
@@ -69,7 +68,7 @@ class Writer:
         self._wrote = 0.0
         self._closed = False
 
-    async def start(self, worker: str, number: int, after: int) -> None:
+    async def start(self, start: Start, number: int, after: int) -> None:
         """Store that this attempt begins.
 
         Args:
@@ -80,8 +79,7 @@ class Writer:
             NotStored: it could not be stored.
         """
         self._number = number + 1
-        said = [envelope.start(worker)]
-        entry = Entry(self._number, self._attempt, said)
+        entry = Entry(self._number, self._attempt, [start.encode()])
         self._sequence = await runstore.append(self._bus, self._run, entry, after)
 
     async def append(self, answer: bytes) -> None:

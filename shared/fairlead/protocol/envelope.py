@@ -55,7 +55,7 @@ class Answer(enum.IntEnum):
     DONE = ord("D")  # the end: executed, and all it published is stored
     ERROR = ord("E")  # a problem as JSON: the end
     LEFT = ord("L")  # this worker stops: open the run on another
-    START = ord("S")  # worker id: a run's attempt begins; only in logs of runs
+    START = ord("S")  # a run's attempt begins; only in logs of runs: see runlog.Start
     ASK = ord("Q")  # is this attempt still wanted? The edge replies b"1" or b"0"
     CENSUS = ord("C")  # keys as a JSON list: the edge replies with those that are not wanted
     RUN = ord("U")  # from another edge, JSON [number, key, who, what]: a run of yours is wanted
@@ -229,10 +229,6 @@ def decode_accepted(payload: bytes) -> tuple[str, Any]:
         return str(who), subject
     except (ValueError, TypeError) as error:
         raise Malformed(f"not an acceptance: {error}") from error
-
-
-def start(worker: str) -> bytes:
-    return b"S" + worker.encode()
 
 
 def counted(kind: Answer, number: int) -> bytes:

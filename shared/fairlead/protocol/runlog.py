@@ -23,6 +23,7 @@ from typing import NamedTuple
 import orjson
 
 from fairlead.errors import Malformed
+from fairlead.protocol.delivery import INNOCENT_AFTER, MAX_LOST
 from fairlead.protocol.envelope import Answer
 
 _ENTRY = struct.Struct("!II")
@@ -50,6 +51,51 @@ class Opening(NamedTuple):
     work: bytes
 
 
+class Start(NamedTuple):
+    """An attempt begins.
+
+    Attributes:
+        worker: who has it.
+        losses: workers that were lost with the run in hand before, one soon after the other.
+        at: seconds since the epoch.
+    """
+
+    worker: str
+    losses: int
+    at: float
+
+    def encode(self) -> bytes:
+        return b"S" + orjson.dumps(tuple(self))
+
+    @property
+    def deadly(self) -> bool:
+        """Whether so many workers died of the run that it is not to be given to another."""
+        return self.losses >= MAX_LOST
+
+    def next(self, worker: str, left: bool, at: float) -> Start:
+        """The attempt after this one.
+
+        Args:
+            left: this one's worker was told to stop, and handed the run over.
+        """
+        if left:
+            return Start(worker, self.losses, at)
+        return Start(worker, self.losses + 1 if at - self.at < INNOCENT_AFTER else 1, at)
+
+
+def decode_start(answer: bytes) -> Start:
+    """The inverse of `Start.encode`.
+
+    Raises:
+        Malformed: it is none.
+    """
+    try:
+        worker, losses, at = orjson.loads(answer[1:] if answer[:1] == b"S" else b"")
+        return Start(str(worker), int(losses), float(at))
+    except (ValueError, TypeError) as error:
+        raise Malformed(f"not the start of an attempt: {error}") from error
+
+
 class Entry(NamedTuple):
     """What a run said within some milliseconds.
 
@@ -67,6 +113,11 @@ class Entry(NamedTuple):
     def begins(self) -> bool:
         """Whether it is the first one of an attempt: what came before does not count any more."""
         return self.said[0][0] == Answer.START
+
+    @property
+    def left(self) -> bool:
+        """Whether its worker handed the run over with it."""
+        return self.said[-1][0] == Answer.LEFT
 
     @property
     def ends(self) -> bool:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope, runlog
 from fairlead.protocol.envelope import Answer, DataType
-from fairlead.protocol.runlog import Entry, Opening, Viewing
+from fairlead.protocol.runlog import Entry, Opening, Start, Viewing
+
+START = Start("w1", 0, 1000.0).encode()
 
 U32 = st.integers(0, 2**32 - 1)
 SAID = st.lists(st.binary(min_size=1), min_size=1, max_size=4)
@@ -42,7 +44,8 @@ def test_an_entry_that_is_cut_short_is_malformed_or_a_shorter_one(entry: Entry, 
 @given(st.binary())
 def test_no_bytes_are_anything_but_theirs_or_malformed(payload: bytes) -> None:
     for decode in (
-        runlog.decode_entry, runlog.decode_opening, runlog.decode_control, runlog.decode_end
+        runlog.decode_entry, runlog.decode_opening, runlog.decode_control, runlog.decode_end,
+        runlog.decode_start,
     ):  # fmt: skip
         with contextlib.suppress(Malformed):
             decode(payload)
@@ -56,8 +59,8 @@ def test_an_opening_round_trip(opening: Opening) -> None:
 @pytest.mark.parametrize(
     ("said", "begins", "ends"),
     [
-        ([envelope.start("w1")], True, False),
-        ([envelope.start("w1"), b"It1", b"D"], True, True),
+        ([START], True, False),
+        ([START, b"It1", b"D"], True, True),
         ([b"It1", b"Rt2"], False, True),
         ([b'E{"status":500}'], False, True),
         ([b"It1", b"L"], False, False),
@@ -85,3 +88,24 @@ def test_a_proof_is_not_the_key() -> None:
     assert len(runlog.proof("key")) == 8
     assert runlog.proof("key") == runlog.proof("key") != runlog.proof("kez")
     assert b"key" not in runlog.proof("key")
+
+
+def test_the_start_of_an_attempt_as_it_is_stored() -> None:
+    start = Start("w1", 2, 1000.5)
+    assert start.encode() == b'S["w1",2,1000.5]'
+    assert runlog.decode_start(start.encode()) == start
+
+
+def test_a_run_that_kills_its_workers_is_given_up() -> None:
+    start = Start("w0", 0, 1000.0)
+    for number in range(1, 11):
+        assert not start.deadly
+        start = start.next(f"w{number}", left=False, at=1000.0 + number)
+        assert start.losses == number
+    assert start.deadly
+
+
+def test_who_had_it_for_a_minute_did_not_die_of_it_and_who_left_did_not_die() -> None:
+    start = Start("w1", 9, 1000.0)
+    assert start.next("w2", left=False, at=1061.0).losses == 1
+    assert start.next("w2", left=True, at=1001.0).losses == 9
