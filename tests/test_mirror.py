@@ -24,7 +24,6 @@ NO_TEST_OF_THEIR_OWN = {
     "edge/buffers.py": "tests/system/test_overflow.py: the worst of many",
     "edge/questions.py": "tests/system/test_rooms.py, and tests/edge/test_rooms_model.py",
     "edge/runs.py": "tests/system/test_runs.py",
-    "edge/viewer.py": "tests/system/test_runs.py",
     "edge/copies.py": "tests/system/test_runs.py: runs without resume",
     "workers/logged.py": "tests/system/test_runs.py",
     "workers/writer.py": "tests/system/test_runs.py",
