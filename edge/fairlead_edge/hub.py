@@ -250,7 +250,8 @@ class Hub:
             room.stands(Position(state.created, sequence, state.time))
         elif not await self._missed(opened):
             # The room has nothing newer than it had, so its position may be as new as the answer.
-            newest = max(state.sequence, last.sequence)
+            # What came while that was asked has moved it on; back, it would be read a second time.
+            newest = max(state.sequence, room.position.sequence if room.position else 0)
             room.stands(Position(state.created, newest, state.time))
         opened.asked = self._loop.time()
         return state
