@@ -145,11 +145,13 @@ class LoggedRun(Run):
             _, opening = await runstore.opening(self._bus, run)
             self.connection, _, message = run.rpartition("-")
             self.message = int(message)
-            if await self._in_hands(run, runlog.CANCEL if cancel else b"?"):
-                Run._say(self, bytes([Answer.DONE]))
-                return False
+            # Read before it is asked who has it: who begins meanwhile has written behind this.
             newest = await runstore.last(self._bus, run)
             place, entry = newest or (0, None)
+            left = entry is not None and entry.left
+            if not left and await self._in_hands(run, runlog.CANCEL if cancel else b"?"):
+                Run._say(self, bytes([Answer.DONE]))
+                return False
             if entry is not None and entry.ends:
                 # Its worker died between its last word and this.
                 await self._over()
@@ -171,7 +173,7 @@ class LoggedRun(Run):
             Run._say(self, envelope.error(problem(NO_WORKER, str(error))))
             return False
         Run._say(self, bytes([Answer.DONE]))
-        lost = entry is not None and not entry.left
+        lost = entry is not None and not left
         return not await self._given_up(start, lost, cancel)
 
     async def _next(self, newest: Entry | None) -> Start:
