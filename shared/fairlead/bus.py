@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import os
 import socket
 import time
@@ -30,14 +29,15 @@ from nats.js.client import JetStreamContext
 from nats.js.kv import KeyValue
 from nats.protocol import command
 
-from fairlead import process
+from fairlead import logs, process
 from fairlead.errors import BadDeclaration, NotStored, Unusable
 from fairlead.protocol import names
 from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import HEADROOM, MAX_MESSAGE
-from fairlead.protocol.subjects import Subjects
+from fairlead.protocol.subjects import Subjects, kind_of, shortened
 
-log = logging.getLogger("fairlead.bus")
+log = logs.get("fairlead.bus")
+_broken = logs.Seldom(log.error, "a handler of NATS messages failed", per=["kind"], burst=5)
 
 ACK_WITHIN = 2.0
 """Seconds to wait for a stream's acknowledgement before publishing again with the same id."""
@@ -109,9 +109,9 @@ class _DirectClient(Client):
             return
         try:
             interest.handler(subject.decode(), reply.decode(), data, headers or b"")
-        except Exception:
+        except Exception as error:
             # An exception here would end nats-py's read loop, and with it everything.
-            log.exception("the handler of %s failed", interest._subject)
+            _broken(kind=kind_of(interest._subject), exc_info=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,18 +269,18 @@ class Bus:
         if now - self._said >= SAY_EVERY:
             self._said = now
             servers = ", ".join(server.rpartition("@")[2] for server in self.options.servers)
-            what = str(error) or type(error).__name__
+            what = shortened(str(error)) or type(error).__name__
             if self.connected:
-                log.warning("NATS at %s: %s", servers, what)
+                log.warning("NATS reports an error", server=servers, reason=what)
             else:
-                log.warning("NATS at %s does not answer (%s); trying on", servers, what)
+                log.warning("NATS does not answer; trying on", server=servers, reason=what)
 
     async def _disconnected(self) -> None:
         if self.connected:
             self.connected = False
             self.down_since = self._loop.time()
             self._up.clear()
-            log.warning("NATS at %s is away; sockets stay, work waits", self.server)
+            log.warning("NATS is away; sockets stay, work waits", server=self.server)
             for call in self.on_down:
                 call()
 
@@ -290,8 +290,8 @@ class Bus:
             self._starting_over = self._loop.create_task(self._start_over())
 
     async def _start_over(self) -> None:
-        reason = self._client.last_error
-        log.error("NATS at %s ended the connection (%s); connecting anew", self.server, reason)
+        reason = shortened(str(self._client.last_error))
+        log.error("NATS ended the connection; connecting anew", server=self.server, reason=reason)
         await asyncio.sleep(1)  # whatever it was may need a moment
         old, self._client = self._client, _DirectClient()
         self._jetstream = self._client.jetstream(timeout=5)
@@ -306,8 +306,10 @@ class Bus:
 
     async def _reconnected(self) -> None:
         if self._client.max_payload < MAX_MESSAGE + HEADROOM:
-            log.error("NATS came back with a max_payload of %d bytes", self._client.max_payload)
-        log.info("NATS is back: %s", self.server)
+            log.error(
+                "NATS came back with a small max_payload", max_payload=self._client.max_payload
+            )
+        log.info("NATS is back", server=self.server)
         self._set_up()
         for call in self.on_up:
             call()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
@@ -107,6 +107,19 @@ class NatsSettings(Settings):
     def servers(self) -> list[str]:
         """The NATS URLs one by one, at least one."""
         return _split(self.nats)
+
+
+class ProcessSettings(NatsSettings):
+    """What every process that goes on until it is stopped is told."""
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Field(json_schema_extra={"hint": "debug|info|warning|error"}),
+    ] = "info"
+    """Log nothing that matters less."""
+
+    exception_messages: bool = False
+    """Log what exceptions say, too, as in dev; they may quote what a client sent."""
 
 
 def _split(urls: str) -> list[str]:

@@ -31,6 +31,7 @@ channel are one each, so a subject can be taken apart from both of its ends.
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -42,6 +43,14 @@ WORKERS = "workers"
 
 CONNECTION_SEPARATOR = "-"
 """A connection's id is `<edge>-<number on that edge>`: whoever has it can reach its edge."""
+
+KINDS = frozenset(
+    (
+        "in", "edge", "peer", "worker", "log", "live", "run", "beat", "roll", "seek", "want",
+        "stand", "errors", "inbox",
+    )
+)  # fmt: skip
+"""What may stand behind `fl.<app>`."""
 
 
 CENSUS = "census"
@@ -267,6 +276,27 @@ class Subjects:
     def lease(self, feature: str, workflow: str, topic: str, channel: str) -> str:
         """Where the lease of a room's runner is written to: a key of that bucket."""
         return f"$KV.{self.leases}.{feature}.{workflow}.{topic}.{channel}"
+
+
+def kind_of(subject: str) -> str:
+    """What a subject is for, as a log may tell it: further levels hold names that clients choose."""
+    levels = subject.split(".", 3)
+    return levels[2] if len(levels) > 2 and levels[0] == "fl" and levels[2] in KINDS else "other"
+
+
+def as_made(run: str) -> str:
+    """A run's id if it is one that an edge makes, for a log; whoever may store can name others."""
+    return run if _RUN.fullmatch(run) else "other"
+
+
+_RUN = re.compile(r"[0-9a-f]{8}-\d+[0-9a-f]{8}-\d+")
+
+_WITH_NAMES = re.compile(r"""(\bfl\.[\w-]+\.[a-z]+|\$KV\.[\w-]+)\.[^\s"']*?(?=:?[\s"']|:?$)""")
+
+
+def shortened(text: str) -> str:
+    """A text of NATS, or of ours, without those levels of the subjects in it."""
+    return _WITH_NAMES.sub(r"\1.…", text)
 
 
 @lru_cache(maxsize=4096)  # a room's messages come many at a time
