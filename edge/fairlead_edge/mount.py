@@ -77,7 +77,13 @@ class Edge:
         edge = secrets.token_hex(4)
         settings = self._settings
         try:
-            options = BusOptions(settings.servers, Subjects(settings.app), "edge", edge)
+            options = BusOptions(
+                settings.servers,
+                Subjects(settings.app),
+                "edge",
+                edge,
+                credentials=settings.credentials,
+            )
             connecting = asyncio.ensure_future(Bus.connect(options))
             if not await process.unless(connecting, self._stop):
                 return

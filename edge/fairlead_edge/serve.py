@@ -88,7 +88,9 @@ async def _serve(settings: EdgeSettings) -> None:
         serving = asyncio.create_task(server.run_until(finished))
         address = listener.getsockname()
         log.info("edge listens on", host=address[0], port=address[1])
-        options = BusOptions(settings.servers, Subjects(settings.app), "edge", edge)
+        options = BusOptions(
+            settings.servers, Subjects(settings.app), "edge", edge, credentials=settings.credentials
+        )
         try:
             connecting = asyncio.ensure_future(Bus.connect(options))
             if not await process.unless(connecting, stop):

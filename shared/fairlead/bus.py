@@ -30,6 +30,7 @@ from nats.js.kv import KeyValue
 from nats.protocol import command
 
 from fairlead import logs, process
+from fairlead.credentials import ANONYMOUS, Credentials
 from fairlead.errors import BadDeclaration, NotStored, Unusable
 from fairlead.protocol import names
 from fairlead.protocol.manifest import History
@@ -119,9 +120,10 @@ class BusOptions:
     """How to connect.
 
     Attributes:
-        role: "edge", "worker" or "publisher"; part of the inbox prefix.
+        role: one of `protocol.permissions.Role`; part of the inbox prefix.
         process: this process' id; the rest of it.
         replicas: copies of each stream that this process creates.
+        credentials: who this process is to NATS, and whom it trusts.
     """
 
     servers: Sequence[str]
@@ -129,6 +131,7 @@ class BusOptions:
     role: str
     process: str
     replicas: int = 1
+    credentials: Credentials = ANONYMOUS
 
 
 def parse_headers(raw: bytes) -> dict[str, str]:
@@ -224,6 +227,7 @@ class Bus:
             ping_interval=5,
             max_outstanding_pings=2,
             pending_size=-1,  # bounded by those who publish: they wait for `ready`
+            **self.options.credentials.options(list(self.options.servers)),
         )
 
     # The state of the connection
@@ -295,7 +299,7 @@ class Bus:
         await asyncio.sleep(1)  # whatever it was may need a moment
         old, self._client = self._client, _DirectClient()
         self._jetstream = self._client.jetstream(timeout=5)
-        await self._open()
+        await self._open_again()
         self._client._sid = old._sid
         for sid, interest in self._interests.items():
             self._client._subs[sid] = interest  # type: ignore[assignment]  # duck-typed, see Interest
@@ -303,6 +307,14 @@ class Bus:
         for line in old._pending:
             self._send(line)
         await self._reconnected()
+
+    async def _open_again(self) -> None:
+        while True:
+            try:
+                return await self._open()
+            except Unusable as error:  # a file of credentials is being replaced, or is gone
+                log.error("NATS cannot be connected to", reason=str(error))
+                await asyncio.sleep(SAY_EVERY)
 
     async def _reconnected(self) -> None:
         if self._client.max_payload < MAX_MESSAGE + HEADROOM:
@@ -591,6 +603,7 @@ class Bus:
         )
 
     async def _bucket(self) -> KeyValue:
+        """That of the manifests; the first worker makes it."""
         name = self.subjects.manifests
         try:
             return await self._jetstream.key_value(name)
@@ -624,16 +637,15 @@ class Bus:
         Raises:
             LookupError: it was never written.
         """
-        bucket = await self._bucket()
         try:
+            bucket = await self._jetstream.key_value(self.subjects.manifests)
             entry = await bucket.get(digest)
-        except nats.js.errors.KeyNotFoundError:
+        except (nats.js.errors.KeyNotFoundError, nats.js.errors.NotFoundError):
             raise LookupError(f"no manifest {digest}") from None
         return entry.revision or 0, entry.value or b""
 
     async def manifests(self) -> dict[str, tuple[int, bytes]]:
         """All builds that were ever written: digest → (generation, manifest)."""
-        await self._bucket()
         # Not by the client's `keys`, which makes a consumer for each edge that starts: the leader
         # of the bucket's stream knows them.
         name, prefix = f"KV_{self.subjects.manifests}", f"$KV.{self.subjects.manifests}."
@@ -641,6 +653,8 @@ class Bus:
         info = orjson.loads(
             await self.request(f"$JS.API.STREAM.INFO.{name}", asked, within=ACK_WITHIN)
         )
+        if info.get("error", {}).get("code") == 404:
+            return {}  # no worker was ever there
         keys = [key.removeprefix(prefix) for key in info["state"].get("subjects") or {}]
         return {digest: await self.get_manifest(digest) for digest in keys}
 

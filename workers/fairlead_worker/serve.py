@@ -51,8 +51,9 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
     readiness = Readiness(settings.ready_grace)
     async with readiness.admin(settings.admin_host, settings.admin_port) as admin:
         options = BusOptions(
-            settings.servers, Subjects(settings.app), "worker", worker, settings.replicas
-        )
+            settings.servers, Subjects(settings.app), "worker", worker, settings.replicas,
+            settings.credentials,
+        )  # fmt: skip
         connecting = asyncio.ensure_future(Bus.connect(options))
         if not await process.unless(connecting, stop):
             return
