@@ -37,6 +37,8 @@ class Credentials:
         made: dict[str, Any] = {}
         if self.nkey is not None and self.creds is not None:
             raise Unusable("--nats-nkey and --nats-creds are both given; NATS takes one of them")
+        if self.key is not None and self.cert is None:
+            raise Unusable("--nats-key is given without --nats-cert, the certificate that it is of")
         if self.nkey is not None:
             made["nkeys_seed_str"] = _seed(self.nkey)
         if self.creds is not None:
@@ -67,8 +69,6 @@ class Credentials:
                     f"--nats-cert {self.cert}: it and its key (--nats-key) do not belong together, "
                     f"or are not in PEM form ({error.reason})"
                 ) from None
-        elif self.key is not None:
-            raise Unusable("--nats-key is given without --nats-cert, the certificate that it is of")
         return context
 
 
