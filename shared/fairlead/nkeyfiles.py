@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import nkeys
 
@@ -34,5 +35,10 @@ def _write(file: Path) -> str:
     seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
         opened.write(seed)
-    public: bytes = nkeys.from_seed(bytearray(seed)).public_key
-    return public.decode()
+    return public_of(seed)
+
+
+def public_of(seed: bytes) -> str:
+    """The public half of a seed, as nats-server knows it."""
+    public: Any = nkeys.from_seed(bytearray(seed)).public_key  # bytes, whatever it is declared as
+    return str(public, "ascii")

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from nkeys import PREFIX_BYTE_USER, encode_seed
 
 from fairlead import cli, natsconfig
 from fairlead.dev.nats_server import executable
 from fairlead.natsconfig import Cluster, Options, Tls, config
+from fairlead.nkeyfiles import public_of
 from fairlead.protocol.permissions import Role, permissions
 from fairlead.protocol.subjects import Subjects
 
@@ -49,13 +51,8 @@ def test_nats_server_takes_it(options: Options, tmp_path: Path) -> None:
 
 def distinct(keys: dict[str, str]) -> dict[str, str]:
     """Two users must not have one key."""
-    from nkeys import PREFIX_BYTE_USER, encode_seed, from_seed
-
     seeds = (encode_seed(bytes([place]) * 32, PREFIX_BYTE_USER) for place in range(len(keys)))
-    return {
-        name: from_seed(bytearray(seed)).public_key.decode()
-        for name, seed in zip(keys, seeds, strict=True)
-    }
+    return {name: public_of(seed) for name, seed in zip(keys, seeds, strict=True)}
 
 
 def test_tls_is_asked_of_clients_and_of_the_other_servers_who_show_a_certificate() -> None:
