@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -43,8 +42,6 @@ from fairlead_edge.routes import WEBSOCKET, Match, room_of
 from fairlead_edge.scopes import ConnectionScope
 from fairlead_edge.sse import Stream, named_event
 from fairlead_edge.ws import EXTENSION
-
-log = logging.getLogger("fairlead.edge")
 
 # Of the hop or the handshake, not of the client.
 _HEADERS_OF_THE_HOP = frozenset({"connection", "upgrade", "keep-alive", "transfer-encoding", "te"})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Protocol
 
-log = logging.getLogger("fairlead.edge")
+from fairlead import logs
+
+log = logs.get("fairlead.edge")
+_full = logs.Seldom(log.warning, "too much waits for slow clients; the worst give way")
 
 PER_CLIENT = 1024 * 1024
 """Bytes that may wait for one client."""
@@ -59,10 +61,7 @@ class Buffers:
         self._relieving = False
         if self.used <= self.limit:
             return
-        log.warning(
-            "%d bytes wait for slow clients, at most %d may; the worst give way",
-            self.used, self.limit,
-        )  # fmt: skip
+        _full(bytes=self.used, limit=self.limit)
         for client in sorted(self._waiting, key=self._waiting.__getitem__, reverse=True):
             if self.used <= self.limit * RELIEF:
                 return

@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
 
+from fairlead import logs
 from fairlead.protocol import frames
 from fairlead.protocol.envelope import DataType, Kind, Work
 from fairlead.protocol.frames import Cancel
@@ -35,7 +35,8 @@ from fairlead_edge.session import Session, Violation
 from fairlead_edge.shared_runs import TopicScope
 from fairlead_edge.ws import HIGH_WATER, EdgeWebSocketProtocol
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
+_slow = logs.Seldom(log.warning, "a slow consumer is closed")
 
 Protocol = EdgeWebSocketProtocol | AsgiProtocol
 """What a connection reads and writes through."""
@@ -336,7 +337,7 @@ class Connection:
 
     def _give_up(self) -> None:
         self.host.buffers.closed += 1
-        log.warning("a slow consumer is closed", extra={"connection": self.id})
+        _slow(connection=self.id, workflow=self.route.label)
         self.close(Close.SLOW_CONSUMER, "reads too slowly; reconnect and resume")
 
     def writable(self) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import secrets
 import time
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+from fairlead import logs
 from fairlead.bus import Bus
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import Route
@@ -27,7 +27,7 @@ from fairlead_edge.runs import Runs
 from fairlead_edge.settings import EdgeSettings
 from fairlead_edge.shared_runs import SharedRuns
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
 
 
 class Client(Protocol):
@@ -152,7 +152,7 @@ class Host:
 
     def _routes_changed(self, table: RouteTable) -> None:
         """Close those whose route is gone; a route with new options is for new connections."""
-        log.info("%d routes are served", sum(1 for _ in table))
+        log.info("routes are served", routes=sum(1 for _ in table))
         self.shared_runs.routes_changed()
         self.hub.topics_changed(table.topics)
         kept = {(route.transport, route.endpoint) for route in table}

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairlead import roomlog
+from fairlead import logs, roomlog
 from fairlead.bus import Bus, Interest, parse_headers
 from fairlead.errors import NotStored
 from fairlead.protocol.cursor import Position
@@ -29,7 +28,10 @@ from fairlead_edge.questions import Questions
 from fairlead_edge.ring import Budget
 from fairlead_edge.room import Member, Room, RoomMessage
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
+_unchecked = logs.Seldom(log.warning, "the position of a room cannot be checked", ["topic"])
+_unread = logs.Seldom(log.warning, "what was missed cannot be read yet", ["topic"])
+_gone = logs.Seldom(log.error, "messages of a room were lost; its members are closed", ["topic"])
 
 READS = 8
 """Rooms whose missed messages are read at a time."""
@@ -344,7 +346,7 @@ class Hub:
         try:
             await self._locate(opened)
         except Exception as error:  # whatever NATS says now, the next round asks again
-            log.warning("the position of a room cannot be checked: %s", error)
+            _unchecked(topic=opened.room.template, error=error)
             return
         now, history = opened.room.position, opened.room.history
         if now is not None and history and now.time - opened.told > history.age * 1000 / 4:
@@ -416,7 +418,7 @@ class Hub:
                     )
                     whole = await self.whole(room, since)
             except NotStored as error:
-                log.warning("what was missed cannot be read yet: %s", error)
+                _unread(topic=room.template, error=error)
                 await asyncio.sleep(LAG)
                 continue
             if room.position is not since:
@@ -460,9 +462,7 @@ class Hub:
         """Messages are gone for good: say so; those who come back know where they stand."""
         opened.held = None
         room = opened.room
-        log.error(
-            "messages of a room were lost; its members are closed", extra={"topic": room.template}
-        )
+        _gone(topic=room.template)
         for members in list(room.members.values()):
             for member in list(members):
                 member.close(Close.POSITION_LOST, "messages were lost; reconnect")

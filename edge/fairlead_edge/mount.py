@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import signal
 import threading
@@ -22,7 +21,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from fairlead import process, telemetry
+from fairlead import logs, process, telemetry
 from fairlead.bus import Bus, BusOptions
 from fairlead.errors import Unusable
 from fairlead.protocol.subjects import Subjects
@@ -31,7 +30,7 @@ from fairlead_edge.host import Host
 from fairlead_edge.life import live
 from fairlead_edge.settings import EdgeSettings
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
 
 
 class Edge:
@@ -78,13 +77,19 @@ class Edge:
         edge = secrets.token_hex(4)
         settings = self._settings
         try:
-            options = BusOptions(settings.servers, Subjects(settings.app), "edge", edge)
+            options = BusOptions(
+                settings.servers,
+                Subjects(settings.app),
+                "edge",
+                edge,
+                credentials=settings.credentials,
+            )
             connecting = asyncio.ensure_future(Bus.connect(options))
             if not await process.unless(connecting, self._stop):
                 return
             bus = connecting.result()
         except Unusable as error:
-            log.error("the mounted edge cannot serve: %s", error)
+            log.error("the mounted edge cannot serve", reason=str(error))
             return
         try:
             host = Host(bus, edge, settings, telemetry.setup("edge"))
@@ -93,7 +98,7 @@ class Edge:
                 host,
                 self._stop,
                 self._now,
-                on_serving=lambda: log.info("edge %s is mounted", edge),
+                on_serving=lambda: log.info("edge is mounted", instance=edge),
                 on_draining=_nothing,
             )
         finally:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Protocol
 
+from fairlead import logs
 from fairlead.bus import Bus, Interest
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
@@ -29,9 +29,6 @@ class Peer(Protocol):
     def direct(self, sender: str, data_type: DataType, data: bytes) -> bool:
         """Give it a peer's message; False if it is gone."""
         ...
-
-
-log = logging.getLogger("fairlead.edge")
 
 
 class Peers:
@@ -84,7 +81,7 @@ class Peers:
         try:
             _topic, sender, data_type, body = envelope.decode_direct(data)
         except Malformed as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
             return
         found = self._by_subject.get(subject)
         peers = found[1] if found is not None else set()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 
+from fairlead import logs
 from fairlead.bus import Bus, no_responders
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
@@ -26,7 +26,8 @@ from fairlead.protocol.subjects import CENSUS, parse_answer
 from fairlead.telemetry import Hop
 from fairlead_edge.peers import Peers
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
+_deadly = logs.Seldom(log.error, "a message that kills workers is given up", ["workflow"], burst=5)
 
 TICK = 0.1
 """Seconds between two looks at what is overdue."""
@@ -250,7 +251,7 @@ class Relay:
                 else:
                     self._heard(flight, data)
         except (Malformed, ValueError, IndexError) as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
 
     def _heard(self, flight: Flight, data: bytes) -> None:
         """One answer to the current attempt."""
@@ -418,7 +419,7 @@ class Relay:
         delivery.lost(self._loop.time())
         if delivery.deadly:
             detail = f"{delivery.losses} workers were lost with this in hand; it is given up"
-            log.error("%s: %s", flight.route.label, detail, extra={"run": flight.run_id})
+            _deadly(workflow=flight.route.label, run=flight.run_id, losses=delivery.losses)
             self._fail(flight, problem(500, detail))
             return
         # NATS goes on feeding a worker that hangs: what met one goes to one that is known to live.

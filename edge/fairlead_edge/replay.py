@@ -12,9 +12,9 @@ stream, and not in this edge's memory, however slowly the client reads.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Protocol
 
+from fairlead import logs
 from fairlead.errors import Malformed, NotStored
 from fairlead.protocol import cursor
 from fairlead.protocol.cursor import Position
@@ -22,7 +22,8 @@ from fairlead.protocol.problems import Close
 from fairlead_edge.hub import LAG, LAG_TRIES, Hub
 from fairlead_edge.room import Member, Room, RoomMessage, deliver
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
+_unread = logs.Seldom(log.warning, "what a client missed cannot be read")
 
 PAGE = 64 * 1024
 """Bytes that are written before the client is waited for."""
@@ -70,7 +71,7 @@ class Replay:
                     self._send(read, member)
                 await member.drained()
         except Exception as error:  # whatever it is, the client must not stay outside unnoticed
-            log.warning("what a client missed cannot be read: %s", error or type(error).__name__)
+            _unread(topic=self._room.template, error=error)
         if not member.gone:
             member.close(Close.POSITION_LOST, "messages were lost; reconnect")
 

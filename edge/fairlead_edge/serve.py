@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import socket
 
@@ -22,7 +21,7 @@ from fairlead_edge.life import live
 from fairlead_edge.settings import EdgeSettings
 from fairlead_edge.ws import CLOSE_WITHIN, PING_EVERY, PONG_WITHIN, EdgeWebSocketProtocol
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
 
 
 def run(settings: EdgeSettings) -> int:
@@ -31,11 +30,11 @@ def run(settings: EdgeSettings) -> int:
     Returns:
         0 stopped as asked, 1 failed at start.
     """
-    logs.configure(settings.dev, "edge")
+    logs.configure(settings.dev, "edge", settings.log_level, settings.exception_messages)
     try:
         uvloop.run(_serve(settings))
     except (Unusable, OSError) as error:
-        log.error("%s", error)
+        log.error("the edge cannot go on", reason=str(error))
         return 1
     return 0
 
@@ -78,6 +77,7 @@ class PublicServer(uvicorn.Server):
 
 async def _serve(settings: EdgeSettings) -> None:
     edge = secrets.token_hex(4)
+    logs.identify(edge)
     stop, now = process.signals()
     readiness = Readiness(settings.ready_grace)
     listener = admin.listen(settings.host, settings.port)
@@ -87,10 +87,10 @@ async def _serve(settings: EdgeSettings) -> None:
         server = PublicServer(app, listener)
         serving = asyncio.create_task(server.run_until(finished))
         address = listener.getsockname()
-        log.info(
-            "edge %s listens on %s:%d", edge, address[0], address[1], extra={"port": address[1]}
+        log.info("edge listens on", host=address[0], port=address[1])
+        options = BusOptions(
+            settings.servers, Subjects(settings.app), "edge", edge, credentials=settings.credentials
         )
-        options = BusOptions(settings.servers, Subjects(settings.app), "edge", edge)
         try:
             connecting = asyncio.ensure_future(Bus.connect(options))
             if not await process.unless(connecting, stop):
@@ -115,4 +115,4 @@ async def _serve(settings: EdgeSettings) -> None:
         finally:
             finished.set()
             await serving
-    log.info("edge %s stopped", edge)
+    log.info("edge stopped")

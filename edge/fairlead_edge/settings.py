@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import DirectoryPath, Field
 
-from fairlead.settings import Duration, NatsSettings, OptionalPort, Port
+from fairlead.settings import Duration, OptionalPort, Port, ProcessSettings
 
 
-class EdgeSettings(NatsSettings):
+class EdgeSettings(ProcessSettings):
     """Settings of one edge process. Times are in seconds."""
 
     host: str = "127.0.0.1"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from fairlead import logs
 from fairlead.protocol import cursor, envelope
 from fairlead.protocol.delivery import LOST_AFTER
 from fairlead.protocol.envelope import Answer, DataType, Kind, Wish, Work
@@ -33,7 +33,8 @@ from fairlead_edge.relay import Flight, Owner
 from fairlead_edge.replay import Replay, Returning
 from fairlead_edge.room import SSE_JSON, SSE_TEXT, Room, RoomMessage, encode_cursor, sse_item
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
+_slow = logs.Seldom(log.warning, "a slow consumer is cut off")
 
 PING_EVERY = 15.0
 """Seconds of silence after which a comment is sent."""
@@ -298,7 +299,7 @@ class Stream(Owner):
         """The client reads so slowly that it is cut off."""
         if not self.cut.done():
             self._host.buffers.closed += 1
-            log.warning("a slow consumer is cut off", extra={"connection": self.id})
+            _slow(connection=self.id, workflow=self.route.label)
             self.cut.set_result(None)
 
     def relieve(self) -> None:

@@ -8,11 +8,11 @@ from the stream, as one who comes back is.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from fairlead import logs
 from fairlead.errors import Malformed
 from fairlead.protocol import cursor, envelope, runlog
 from fairlead.protocol.cursor import Position, RunPlace
@@ -26,7 +26,8 @@ from fairlead_edge.replay import Replay
 from fairlead_edge.room import GATHERED, Room, RoomMessage
 from fairlead_edge.runs import Runs
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
+_dropped = logs.Seldom(log.error, "an entry of a run's log is dropped")
 
 BEHIND = 256 * 1024
 """Bytes that may wait for a viewer; with more it is left to read from the stream, at its own pace."""
@@ -153,7 +154,7 @@ class Viewer:
             try:
                 self._entry(runlog.decode_entry(message.data), message.sequence)
             except Malformed as error:
-                log.error("an entry of run %s is dropped: %s", self.run, error)
+                _dropped(run=self.run, bytes=len(message.data), error=error)
         slow = self._waiting > BEHIND
         if slow and (self._returning is None or self._returning.done()):
             self._room.leave(self)

@@ -20,10 +20,14 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Protocol
 from websockets.server import ServerProtocol
 
+from fairlead import logs
 from fairlead.protocol.problems import Close
 
 if TYPE_CHECKING:
     from fairlead_edge.connection import Connection
+
+log = logs.get("fairlead.edge")
+_failed = logs.Seldom(log.error, "a handshake failed", burst=5)
 
 HIGH_WATER = 64 * 1024
 """Bytes that the transport gets at a time; what is more waits with its connection."""
@@ -118,8 +122,8 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
         """As uvicorn's, but a connection that was handed over outlives the application's call."""
         try:
             await self.app(self.scope, self.receive, self.send)
-        except BaseException:
-            self.logger.exception("the handshake failed")
+        except BaseException as error:
+            _failed(exc_info=error)
             self.send_500_response()
             if self.connection is not None:
                 self.close(Close.INTERNAL, "")

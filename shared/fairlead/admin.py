@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,12 +20,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fairlead import logs
 from fairlead.errors import BadName, NotStored
 from fairlead.protocol.problems import HEADROOM, MAX_MESSAGE, problem
 from fairlead.publisher import channel_or_default, parse_data
 from fairlead.readiness import AdminState
 
-log = logging.getLogger("fairlead.admin")
+log = logs.get("fairlead.admin")
 
 DISCARD_FOR = 0.5
 """Seconds for which the rest of a body that is too large is read and dropped."""
@@ -144,9 +144,7 @@ async def serve(state: AdminState, host: str, port: int) -> AsyncIterator[int]:
     server = _Server(config)
     serving = asyncio.create_task(server._serve([listener]))
     try:
-        log.info(
-            "admin port %d", listener.getsockname()[1], extra={"port": listener.getsockname()[1]}
-        )
+        log.info("admin port", port=listener.getsockname()[1])
         yield int(listener.getsockname()[1])
     finally:
         server.should_exit = True

@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from fairlead import telemetry, values
 from fairlead.bus import Bus, BusOptions
+from fairlead.credentials import ANONYMOUS, Credentials
 from fairlead.errors import NotStored, Unusable
 from fairlead.protocol import manifest, names
 from fairlead.protocol.manifest import History
@@ -82,9 +83,15 @@ class SyncTopic(_Topic["SyncAppBus"]):
 class AppBus:
     """One app's rooms, for publishing. Made by `fairlead.connect`; use it with `async with`."""
 
-    def __init__(self, nats_url: str, app: str = "default", timeout: float = 10.0) -> None:
+    def __init__(
+        self, nats_url: str, app: str = "default", timeout: float = 10.0,
+        credentials: Credentials = ANONYMOUS,
+    ) -> None:  # fmt: skip
         servers = tuple(url.strip() for url in nats_url.split(",") if url.strip())
-        self._options = BusOptions(servers, Subjects(app), "publisher", secrets.token_hex(4))
+        process = secrets.token_hex(4)
+        self._options = BusOptions(
+            servers, Subjects(app), "publisher", process, credentials=credentials
+        )
         self._url = nats_url
         self._timeout = timeout
         self._bus: Bus | None = None
@@ -173,8 +180,11 @@ class SyncAppBus:
     process.
     """
 
-    def __init__(self, nats_url: str, app: str = "default", timeout: float = 10.0) -> None:
-        self._arguments = nats_url, app, timeout
+    def __init__(
+        self, nats_url: str, app: str = "default", timeout: float = 10.0,
+        credentials: Credentials = ANONYMOUS,
+    ) -> None:  # fmt: skip
+        self._arguments = nats_url, app, timeout, credentials
         AppBus(*self._arguments)  # a wrong name is an error here, not at the first message
         self._lock = threading.Lock()
         self._running: _Thread | None = None

@@ -6,19 +6,23 @@ import asyncio
 import secrets
 import sys
 from contextlib import redirect_stdout
-from typing import Annotated, Any, cast
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
 import orjson
 import typer
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
 from fairlead import loading
 from fairlead.cli import add_command
+from fairlead.natsconfig import Cluster, Tls
+from fairlead.protocol import names
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import History, Route
-from fairlead.settings import CannotStart, NatsSettings, Positional, Settings, WrongUse
+from fairlead.settings import CannotStart, NatsSettings, Positional, Settings, Token, WrongUse
 from fairlead.workflow import Project
 
 PATIENCE = 10.0
@@ -64,11 +68,43 @@ class PublishSettings(NatsSettings):
     """The room of the topic."""
 
 
+class NatsConfigSettings(Settings):
+    """What `nats-config` can be told."""
+
+    app: Token = "default"
+    """Name of the app whose NATS subjects are allowed."""
+
+    auth: Literal["none", "nkeys"] = "nkeys"
+    """Whether each role has a key and permissions of its own, or whoever reaches the port may all."""
+
+    cluster: Annotated[str, Field(json_schema_extra={"hint": "NAME@HOST,..."})] = ""
+    """Name of the cluster, and the hosts of all of its servers; empty for a server alone."""
+
+    tls: Annotated[str, Field(json_schema_extra={"hint": "CERT,KEY,CA"})] = ""
+    """Paths as nats-server sees them; empty for none."""
+
+    store: str = "/data"
+    """Folder of JetStream's files, as nats-server sees it."""
+
+    file_store: Annotated[str, Field(json_schema_extra={"hint": "SIZE"})] = ""
+    """What they may take, such as 10GB; empty for three quarters of the disk."""
+
+    broker_spans: Annotated[int, Field(ge=0, le=100)] = 0
+    """Percent of the traced messages of which nats-server tells, for `fairlead edge --broker-spans`."""
+
+    keys: Annotated[Path | None, Field(json_schema_extra={"hint": "DIR"})] = None
+    """Make a key for each role in this folder and print what nats-server is told of them, nothing else."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     add_command(app, "routes", RoutesSettings, routes, "List the endpoints of a project.")
     add_command(app, "asyncapi", AsyncApiSettings, asyncapi, "Describe a project as AsyncAPI 3.0.")
     add_command(app, "publish", PublishSettings, publish, "Send a text to a room.")
+    add_command(
+        app, "nats-config", NatsConfigSettings, nats_config,
+        "Print nats-server's configuration, with what each role may say and hear.",
+    )  # fmt: skip
 
 
 def routes(settings: RoutesSettings) -> int:
@@ -153,7 +189,13 @@ async def _publish(settings: PublishSettings) -> int:
     from fairlead.publisher import Publisher
 
     process = secrets.token_hex(4)
-    options = BusOptions(settings.servers, Subjects(settings.app), "publisher", process)
+    options = BusOptions(
+        settings.servers,
+        Subjects(settings.app),
+        "publisher",
+        process,
+        credentials=settings.credentials,
+    )
     bus = await asyncio.wait_for(Bus.connect(options), PATIENCE)
     try:
         topics = await declared(bus)
@@ -172,3 +214,44 @@ async def _publish(settings: PublishSettings) -> int:
         await bus.close()
     sys.stdout.write(f"{made or 'sent'}\n")
     return 0
+
+
+def nats_config(settings: NatsConfigSettings) -> int:
+    """Print a configuration, or make the keys for one."""
+    from fairlead import natsconfig, nkeyfiles
+
+    if settings.keys is not None:
+        for name, public in nkeyfiles.make(settings.keys).items():
+            sys.stdout.write(f"{name}={public}\n")
+        return 0
+    options = natsconfig.Options(
+        app=settings.app,
+        store=settings.store,
+        file_store=settings.file_store,
+        auth=settings.auth == "nkeys",
+        tls=_tls_files(settings.tls),
+        cluster=_cluster(settings.cluster),
+        broker_spans=settings.broker_spans,
+    )
+    sys.stdout.write(natsconfig.config(options))
+    return 0
+
+
+def _tls_files(text: str) -> Tls | None:
+    if not text:
+        return None
+    try:
+        return Tls(*text.split(","))
+    except TypeError:
+        raise WrongUse(f"--tls {text}: expected three paths, CERT,KEY,CA") from None
+
+
+def _cluster(text: str) -> Cluster | None:
+    if not text:
+        return None
+    name, at, hosts = text.partition("@")
+    if not (at and names.is_token(name) and hosts):
+        raise WrongUse(
+            f"--cluster {text}: expected a name and hosts, such as main@nats-0,nats-1,nats-2"
+        )
+    return Cluster(name, hosts.split(","))

@@ -10,12 +10,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fairlead.credentials import Credentials
 from fairlead.protocol import durations, names
 
 S = TypeVar("S", bound="Settings")
@@ -64,6 +66,19 @@ OptionalPort = Annotated[
 """A TCP port; 0 takes any that is free, None (written "none" or "off") opens no port."""
 
 
+def _is_a_token(value: str) -> str:
+    if not names.is_token(value):
+        raise ValueError(f"found {value!r}; expected 1 to 64 letters, digits, '-' or '_'")
+    return value
+
+
+Token = Annotated[str, AfterValidator(_is_a_token)]
+"""What becomes a token of NATS subjects."""
+
+File = Annotated[Path | None, Field(json_schema_extra={"hint": "FILE"})]
+"""The path of a file; it is read when it is needed, which may be again and again."""
+
+
 class Settings(BaseSettings):
     """Base of the settings of every command. Times are in seconds."""
 
@@ -82,8 +97,23 @@ class NatsSettings(Settings):
     nats: Annotated[str, Field(json_schema_extra={"hint": "URL,..."})] = "nats://127.0.0.1:4222"
     """NATS servers to connect to, separated by commas."""
 
-    app: str = "default"
+    app: Token = "default"
     """Name of the app; apps that share a NATS do not see each other."""
+
+    nats_nkey: File = None
+    """File with the seed of this process' nkey; `fairlead nats-config --keys DIR` makes one per role."""
+
+    nats_creds: File = None
+    """File with a JWT and its seed, where NATS is in operator mode."""
+
+    nats_ca: File = None
+    """File with the certificates that the server's must be signed by; turns TLS on."""
+
+    nats_cert: File = None
+    """File with this process' own certificate, for servers that verify their clients."""
+
+    nats_key: File = None
+    """File with the key of that certificate."""
 
     dev: bool = False
     """Write readable logs, and tell clients what an exception says."""
@@ -95,18 +125,30 @@ class NatsSettings(Settings):
             raise ValueError(f"found {value!r}; name a server, for example nats://127.0.0.1:4222")
         return value
 
-    @field_validator("app")
-    @classmethod
-    def _is_a_token(cls, value: str) -> str:
-        # It becomes a token of every NATS subject.
-        if not names.is_token(value):
-            raise ValueError(f"found {value!r}; expected 1 to 64 letters, digits, '-' or '_'")
-        return value
-
     @property
     def servers(self) -> list[str]:
         """The NATS URLs one by one, at least one."""
         return _split(self.nats)
+
+    @property
+    def credentials(self) -> Credentials:
+        """Who this process is to NATS."""
+        return Credentials(
+            self.nats_nkey, self.nats_creds, self.nats_ca, self.nats_cert, self.nats_key
+        )
+
+
+class ProcessSettings(NatsSettings):
+    """What every process that goes on until it is stopped is told."""
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Field(json_schema_extra={"hint": "debug|info|warning|error"}),
+    ] = "info"
+    """Log nothing that matters less."""
+
+    exception_messages: bool = False
+    """Log what exceptions say, too, as in dev; they may quote what a client sent."""
 
 
 def _split(urls: str) -> list[str]:

@@ -8,7 +8,6 @@ an unsampled one carries nothing and makes no SDK call. Off unless the standard
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import sys
@@ -16,6 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from fairlead import logs
 from fairlead.protocol import traceparent
 from fairlead.protocol.traceparent import Traceparent
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span, Tracer
 
-log = logging.getLogger("fairlead.telemetry")
+log = logs.get("fairlead.telemetry")
 
 CLIENT_SAMPLED = 20
 """Messages a second whose sampling a client may decide, per process; then our sampler does."""
@@ -208,14 +208,15 @@ def _wanted(environ: Mapping[str, str]) -> bool:
         return False
     if exporter not in ("", "otlp"):
         log.warning(
-            "OTEL_TRACES_EXPORTER=%s: only otlp (over HTTP) is built in; tracing is off", exporter
+            "OTEL_TRACES_EXPORTER: only otlp (over HTTP) is built in; tracing is off",
+            found=exporter,
         )
         return False
     protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get(
         "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"
     )
     if protocol != "http/protobuf":
-        log.warning("OTLP protocol %s is not built in; http/protobuf is used", protocol)
+        log.warning("OTLP protocol is not built in; http/protobuf is used", found=protocol)
     return True
 
 
@@ -232,11 +233,11 @@ def _ratio(environ: Mapping[str, str]) -> float:
                 return min(1.0, max(0.0, float(argument)))
             except ValueError:
                 log.warning(
-                    "OTEL_TRACES_SAMPLER_ARG=%s is no number; everything is sampled", argument
+                    "OTEL_TRACES_SAMPLER_ARG is no number; everything is sampled", found=argument
                 )
                 return 1.0
         case _:
-            log.warning("OTEL_TRACES_SAMPLER=%s is unknown; everything is sampled", sampler)
+            log.warning("OTEL_TRACES_SAMPLER is unknown; everything is sampled", found=sampler)
             return 1.0
 
 

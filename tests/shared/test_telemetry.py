@@ -111,7 +111,7 @@ def test_an_exporter_that_is_not_built_in_is_said_and_tracing_stays_off(
 ) -> None:
     assert telemetry.setup("edge", {"OTEL_TRACES_EXPORTER": "zipkin", **ENDPOINT}) is None
     assert caplog.messages == [
-        "OTEL_TRACES_EXPORTER=zipkin: only otlp (over HTTP) is built in; tracing is off"
+        "OTEL_TRACES_EXPORTER: only otlp (over HTTP) is built in; tracing is off found=zipkin"
     ]
 
 
@@ -148,7 +148,7 @@ def test_a_protocol_that_is_not_built_in_is_said_and_http_is_used(
     tracing = setup({variable: "grpc", **ENDPOINT}, monkeypatch)
     assert tracing is not None
     stopped.append(tracing)
-    assert caplog.messages == ["OTLP protocol grpc is not built in; http/protobuf is used"]
+    assert caplog.messages == ["OTLP protocol is not built in; http/protobuf is used found=grpc"]
 
 
 @pytest.mark.parametrize(
@@ -227,11 +227,11 @@ def test_the_ratio_is_the_standard_samplers(
     [
         (
             {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "1%"},
-            "OTEL_TRACES_SAMPLER_ARG=1% is no number; everything is sampled",
+            "OTEL_TRACES_SAMPLER_ARG is no number; everything is sampled found=1%",
         ),
         (
             {"OTEL_TRACES_SAMPLER": "sometimes"},
-            "OTEL_TRACES_SAMPLER=sometimes is unknown; everything is sampled",
+            "OTEL_TRACES_SAMPLER is unknown; everything is sampled found=sometimes",
         ),
     ],
 )

@@ -178,7 +178,7 @@ async def test_an_edge_that_loses_nats_for_a_moment_catches_up_unseen(tmp_path: 
     ):
         await app.worker()
         edges = [await app.edge(), await app.edge()]
-        name = (await edges[1].says(r"edge (\w+) listens")).split()[1]
+        name = json.loads(edges[1].program.lines[0])["instance"]
         system_account = await connect(nats.url.replace("//", "//sys:sys@"))
         async with chat(*edges) as (chatter, ear):
             for _ in range(5):

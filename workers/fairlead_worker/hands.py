@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
 import orjson
 
+from fairlead import logs
 from fairlead.bus import Bus, Interest, NoResponders
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
@@ -33,7 +33,10 @@ from fairlead_worker.runner import STUBBORN, Run, Tools
 from fairlead_worker.sweeper import Sweeper
 from fairlead_worker.topics import TopicRuns
 
-log = logging.getLogger("fairlead.worker")
+log = logs.get("fairlead.worker")
+_stubborn = logs.Seldom(log.warning, "a run does not stop, though it was cancelled", ["workflow"])
+_unserved = logs.Seldom(log.warning, "work for a workflow that is not served here is dropped")
+_ours = logs.Seldom(log.error, "a run ended in an error of ours", ["workflow"], burst=5)
 
 TICK = 0.1
 """Seconds between two looks at what is in hand."""
@@ -183,7 +186,7 @@ class Hands:
                 await self._topics.leave()
                 await self._empty.wait()
         except TimeoutError:
-            log.warning("%d runs are handed over to other workers", len(self.runs))
+            log.warning("runs are handed over to other workers", runs=len(self.runs))
         left = [run.task for run in self.runs.values() if run.task is not None]
         for run in self.runs.values():
             if isinstance(run, LoggedRun):
@@ -207,7 +210,7 @@ class Hands:
             if isinstance(answer, str):
                 raise Malformed(f"work without an attempt: {reply!r}")
         except Malformed as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
             return
         name = answer.connection, answer.message
         if (same := self.runs.get(name)) is not None and self._adopted(same, answer.attempt, reply):
@@ -250,7 +253,7 @@ class Hands:
         inbound = self._bus.subjects.inbound_of_handed(subject)
         served = self._served(*self._bus.subjects.workflow_of_inbound(inbound))
         if served is None:
-            log.warning("dropped what came on %s: no such workflow here", subject)
+            _unserved()
         else:
             self._received(*served, inbound, reply, data, headers)
 
@@ -290,7 +293,7 @@ class Hands:
             if run.cancelled is not None or run.leaving:
                 run.refuse()  # cancelled before its first step: it could not answer itself
         elif (error := task.exception()) is not None:
-            log.error("a run ended in an error of ours", exc_info=error)
+            _ours(exc_info=error, **run.logged())
         if not self.runs:
             self._empty.set()
         self._count(share, -1)
@@ -314,7 +317,7 @@ class Hands:
             else:
                 run.cancel()
         except ValueError as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
 
     # Time
 
@@ -348,7 +351,7 @@ class Hands:
         """User code may swallow a cancellation; it is told again until it listens."""
         for run in self.runs.values():
             if run.cancelled is not None and now - run.cancelled >= STUBBORN:
-                log.warning("%s does not stop, though it was cancelled", run.route.label)
+                _stubborn(**run.logged())
                 run.cancel()
 
     async def _take_census(self, now: float) -> None:
@@ -369,7 +372,7 @@ class Hands:
             # Once may be an edge that comes back to NATS in a moment.
             self._absent[edge] = self._absent.get(edge, 0) + 1
             if self._absent[edge] >= EDGE_GONE_AFTER:
-                log.warning("edge %s is gone, and its clients with it", edge)
+                log.warning("an edge is gone, and its clients with it", edge=edge, runs=len(runs))
                 for run in runs:
                     run.abandon()
             return
@@ -389,7 +392,7 @@ class Hands:
         still, self.ticked = now - self.ticked, now
         if still < STILL or self._doubting:
             return
-        log.warning("the loop stood still for %.1f s; what waited is asked for", still)
+        log.warning("the loop stood still; what waited is asked for", seconds=round(still, 1))
         self._doubting = True
         for run in self.runs.values():
             run.doubted = True

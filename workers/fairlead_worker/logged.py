@@ -12,13 +12,12 @@ subject; nobody there means that it may be taken up.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from fairlead import runstore
+from fairlead import logs, runstore
 from fairlead.bus import Bus, Interest, NoResponders, OutOfOrder
 from fairlead.context import subject_id
 from fairlead.errors import Malformed, NotStored
@@ -30,7 +29,8 @@ from fairlead.protocol.runlog import Entry, Opening, Start, Viewing
 from fairlead_worker.runner import Run
 from fairlead_worker.writer import Writer
 
-log = logging.getLogger("fairlead.worker")
+log = logs.get("fairlead.worker")
+_unkept = logs.Seldom(log.error, "what a run said cannot be kept", ["workflow"], burst=5)
 
 ANSWERS_WITHIN = 2.0
 """Seconds in which whoever has a run answers; else it hangs, and another may take the run up."""
@@ -91,7 +91,7 @@ class LoggedRun(Run):
             if self._writer is not None and await self._writer.close() and not self.leaving:
                 await self._over()
         except (NotStored, Malformed) as error:
-            log.error("%s: %s", self.route.label, error, extra={"run": self.run_id})
+            _unkept(exc_info=error, **self.logged())
         finally:
             if attending is not None:
                 attending.cancel()
@@ -234,7 +234,7 @@ class LoggedRun(Run):
     def _fenced(self, reason: Exception) -> None:
         """Another attempt has written, or nothing can be stored: this one says nothing more."""
         if not isinstance(reason, OutOfOrder):
-            log.error("%s: %s", self.route.label, reason, extra={"run": self.run_id})
+            _unkept(exc_info=reason, **self.logged())
         self.cancel(silent=True)
 
     # Its words
@@ -266,7 +266,7 @@ class LoggedRun(Run):
             try:
                 viewing = runlog.decode_control(data)
             except Malformed as error:
-                log.warning("dropped what came on %s: %s", subject, error)
+                logs.dropped(subject, data, error)
                 return
             if viewing is None:
                 self.cancel()

@@ -13,14 +13,13 @@ import contextvars
 import functools
 import hashlib
 import inspect
-import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from fairlead import errorfeed, values
+from fairlead import errorfeed, logs, values
 from fairlead.bus import Bus, NoResponders
 from fairlead.context import (
     SSE,
@@ -45,7 +44,8 @@ from fairlead.workflow import Workflow
 from fairlead_worker import policies
 from fairlead_worker.inbox import Inbox
 
-log = logging.getLogger("fairlead.worker")
+log = logs.get("fairlead.worker")
+_failed = logs.Seldom(log.error, "execute failed", ["workflow"], burst=100)
 
 CREDIT = 256 * 1024
 """Bytes that a run may have on their way to a client that has not read them."""
@@ -145,6 +145,16 @@ class Run:
             self._trace_id = parent.trace_id if parent else new_trace_id()
         return self._trace_id
 
+    def logged(self) -> dict[str, Any]:
+        """What stands on each line of the log that is about this run."""
+        return {
+            "workflow": self.route.label,
+            "connection": self.connection,
+            "run": self.run_id,
+            "attempt": self.attempt,
+            "trace_id": self.trace_id,
+        }
+
     # The way through a run
 
     async def carry_out(self) -> None:
@@ -152,6 +162,7 @@ class Run:
 
         A cancelled run answers with 499, unless it is `silent` (taken over elsewhere).
         """
+        logs.about(self.logged)
         try:
             if self.doubted and not await self._still_wanted():
                 return
@@ -590,9 +601,7 @@ class Run:
     def _fail(self, body: dict[str, Any], error: BaseException | None) -> None:
         if error is not None:
             errorfeed.report(error, self.route.label, self.trace_id)
-            fields = {"workflow": self.route.label, "connection": self.connection}
-            fields |= {"run": self.run_id, "trace_id": self.trace_id}
-            log.error("%s failed", self.route.label, exc_info=error, extra=fields)
+            _failed(exc_info=error, **self.logged())
             if self._hop is not None:
                 self._hop.fail(error)
         self._say(envelope.error(body))

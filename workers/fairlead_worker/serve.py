@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
@@ -23,7 +22,7 @@ from fairlead_worker.runner import Tools
 from fairlead_worker.settings import WorkerSettings
 from fairlead_worker.watchdog import Watchdog
 
-log = logging.getLogger("fairlead.worker")
+log = logs.get("fairlead.worker")
 
 THREADS = 64
 """Threads for plain `def` functions, at most; more of them wait for one to be free."""
@@ -35,24 +34,26 @@ def run(settings: WorkerSettings) -> int:
     Returns:
         0 stopped as asked, 1 failed at start.
     """
-    logs.configure(settings.dev, "worker")
+    logs.configure(settings.dev, "worker", settings.log_level, settings.exception_messages)
     project = cast(Project, loading.load(settings.target, Project))
     try:
         uvloop.run(_serve(settings, project))
     except (Unusable, BadDeclaration, OSError) as error:
-        log.error("%s", error)
+        log.error("the worker cannot go on", reason=str(error))
         return 1
     return 0
 
 
 async def _serve(settings: WorkerSettings, project: Project) -> None:
     worker = secrets.token_hex(4)
+    logs.identify(worker)
     stop, now = process.signals()
     readiness = Readiness(settings.ready_grace)
     async with readiness.admin(settings.admin_host, settings.admin_port) as admin:
         options = BusOptions(
-            settings.servers, Subjects(settings.app), "worker", worker, settings.replicas
-        )
+            settings.servers, Subjects(settings.app), "worker", worker, settings.replicas,
+            settings.credentials,
+        )  # fmt: skip
         connecting = asyncio.ensure_future(Bus.connect(options))
         if not await process.unless(connecting, stop):
             return
@@ -77,7 +78,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             await bus.round_trip()
             readiness.serving = True
             process.settle()
-            log.info("worker %s serves %d workflows", worker, len(manifest.routes))
+            log.info("worker serves", build=build, routes=len(manifest.routes))
             await stop.wait()
             readiness.draining = True
             await process.unless(asyncio.ensure_future(hands.leave(settings.drain_grace)), now)
@@ -89,7 +90,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             threads.shutdown(wait=False, cancel_futures=True)
             if tracing is not None:
                 await asyncio.to_thread(tracing.shutdown)
-    log.info("worker %s stopped", worker)
+    log.info("worker stopped")
 
 
 async def _introduce(bus: Bus, project: Project, allow_shrink: bool) -> str:

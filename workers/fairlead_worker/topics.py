@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import hashlib
 import itertools
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import orjson
 
-from fairlead import roomlog
+from fairlead import logs, roomlog
 from fairlead.bus import Bus, Interest, NoResponders
 from fairlead.context import Broadcast, Reply
 from fairlead.errors import Malformed
@@ -34,7 +34,14 @@ from fairlead.telemetry import Hop
 from fairlead.workflow import Workflow
 from fairlead_worker.runner import STUBBORN, Run, Tools
 
-log = logging.getLogger("fairlead.worker")
+log = logs.get("fairlead.worker")
+_untaken = logs.Seldom(log.warning, "the lease of a room cannot be taken yet", ["workflow"])
+_unrenewed = logs.Seldom(log.warning, "the lease of a room cannot be renewed yet", ["workflow"])
+_kept = logs.Seldom(log.warning, "the lease of a room cannot be given back; it ends", ["workflow"])
+_stubborn = logs.Seldom(
+    log.warning, "a room's run does not stop, though it was cancelled", ["workflow"]
+)
+_taken = logs.Seldom(log.warning, "another worker has the room by now", ["workflow"], burst=5)
 
 TICK = 0.2
 """Seconds between two looks at a room."""
@@ -112,7 +119,7 @@ class TopicRuns:
         try:
             word = lease.decode_word(data)
         except Malformed as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
             return
         self._rooms[subject] = None
         self._count(1)
@@ -134,7 +141,7 @@ class TopicRuns:
         try:
             held = await self._leases.take(key, word.state)
         except Exception as error:  # whatever NATS says now, the edge asks again in a second
-            log.warning("the lease of a room cannot be taken yet: %r", error)
+            _untaken(workflow=route.label, error=error)
             return
         if held is None:
             return
@@ -342,13 +349,13 @@ class _Room:
                 executing.cancel()
             await asyncio.wait({executing}, timeout=STUBBORN)
             if not executing.done():
-                log.warning("%s does not stop, though it was cancelled", self.route.label)
+                _stubborn(workflow=self.route.label)
 
     async def _give_back(self) -> None:
         try:
             await self._leases.give_back(self._held, self._state)
         except (TimeoutError, NoResponders, Malformed) as error:
-            log.warning("a lease cannot be given back; it ends in %g s: %r", lease.TTL, error)
+            _kept(workflow=self.route.label, seconds=lease.TTL, error=error)
 
     # Who wants it
 
@@ -356,7 +363,7 @@ class _Room:
         try:
             word = lease.decode_word(data)
         except Malformed as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
             return
         self._wanted.word(word, self._loop.time())
         if word.here:
@@ -391,13 +398,13 @@ class _Room:
     async def _renew(self) -> None:
         try:
             if not await self._leases.renew(self._held, self._state):
-                log.warning("%s: another worker has the room by now", self.route.label)
+                _taken(workflow=self.route.label)
                 self.end(lost=True)
                 return
             self._renewed.set()
             await self._leases.refresh_clock(self._held)
         except Exception as error:  # whatever NATS says now: without a renewal the run falls silent
-            log.warning("the lease of a room cannot be renewed yet: %r", error)
+            _unrenewed(workflow=self.route.label, error=error)
 
     async def may_speak(self) -> None:
         """Wait until the lease is sure to hold; the run is cancelled if it is lost meanwhile."""
@@ -443,9 +450,18 @@ class TopicRun(Run):
     def run_id(self) -> str:
         return f"{self.route.workflow}.{self.topic}.{self.channel}"
 
+    def logged(self) -> dict[str, Any]:
+        # The channel, and what the topic's parameters are, clients choose.
+        room = hashlib.sha256(f"{self.topic} {self.channel}".encode()).hexdigest()[:8]
+        run = f"{self.route.workflow}.{room}"
+        fields = super().logged() | {"topic": self.route.topic, "run": run}
+        del fields["connection"]
+        return fields
+
     async def succeeded(self) -> bool:
         """Execute; False if it raised, which is reported."""
         assert self.flow.signature is not None
+        logs.about(self.logged)
         try:
             self._ctx = self._context()
             await self._execute(self.flow.signature.connection_arguments(self._ctx))
