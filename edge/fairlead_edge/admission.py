@@ -23,13 +23,27 @@ RUN = 1
 """Number of a connection's or a stream's run."""
 
 
+_BECAUSE = {
+    400: "request", 404: "unknown", 405: "method", 410: "gone", 413: "size", 426: "upgrade",
+    500: "failed", NO_WORKER: "worker",
+}  # fmt: skip
+"""Why a request is refused with a status, in a word for metrics, where that says it."""
+
+
 class Refused(Exception):
-    """The request is answered with a problem."""
+    """The request is answered with a problem.
+
+    Attributes:
+        status: of the answer. because: one of a few words, for metrics.
+    """
 
     def __init__(
-        self, status: int, detail: str | None, headers: dict[str, str] | None = None, **members: Any
-    ) -> None:
+        self, status: int, detail: str | None, headers: dict[str, str] | None = None, *,
+        because: str = "", **members: Any,
+    ) -> None:  # fmt: skip
         super().__init__(detail)
+        self.status = status
+        self.because = because or _BECAUSE.get(status, "policy")
         self.response = problem_response(status, detail, headers, **members)
 
     @classmethod

@@ -42,9 +42,13 @@ from fairlead_edge.room import V1, Room
 from fairlead_edge.routes import WEBSOCKET, Match, room_of
 from fairlead_edge.scopes import ConnectionScope
 from fairlead_edge.sse import Stream, named_event
+from fairlead_edge.tally import EdgeTally
 from fairlead_edge.ws import EXTENSION
 
 log = logging.getLogger("fairlead.edge")
+
+LEFT = 499
+"""Stands for the status of those who left before they were answered."""
 
 # Of the hop or the handshake, not of the client.
 _HEADERS_OF_THE_HOP = frozenset({"connection", "upgrade", "keep-alive", "transfer-encoding", "te"})
@@ -55,13 +59,15 @@ class EdgeApp:
 
     Args:
         pages: a folder of files to serve where no route is; None serves none.
+        tally: where it counts whom it answers, and how.
 
     Attributes:
         host: None until NATS answers; until then everything is refused with 503.
         draining: whether new clients are sent elsewhere.
     """
 
-    def __init__(self, pages: Path | None = None) -> None:
+    def __init__(self, pages: Path | None, tally: EdgeTally) -> None:
+        self._answered = tally.handshakes
         self._pages = Pages(pages) if pages is not None else None
         self.host: Host | None = None
         self.draining = False
@@ -75,7 +81,8 @@ class EdgeApp:
     def _ready(self) -> Host:
         if self.host is None or self.draining:
             why = "this edge is being drained" if self.draining else "no routes are known yet"
-            raise Refused(503, f"{why}; try again", RETRY_AFTER)
+            because = "draining" if self.draining else "starting"
+            raise Refused(503, f"{why}; try again", RETRY_AFTER, because=because)
         return self.host
 
     # WebSocket
@@ -87,15 +94,17 @@ class EdgeApp:
             protocol = _protocol(scope, receive, send)
             connection = await self._connection(scope, protocol, leaving)
             await self._accept(connection, protocol, leaving, send)
+            self._answered["websocket", 101, "accepted"] += 1
             if isinstance(protocol, AsgiProtocol):
                 await protocol.run()
         except Refused as refused:
+            self._answered["websocket", refused.status, refused.because] += 1
             if supports_denial(scope):
                 await WebSocket(scope, receive, send).send_denial_response(refused.response)
             else:
                 await send({"type": "websocket.close", "code": Close.POLICY})
         except Left:
-            pass
+            self._answered["websocket", LEFT, "left"] += 1
         finally:
             leaving.cancel()
 
@@ -174,11 +183,13 @@ class EdgeApp:
             settled = Settled(match.route, _inbound(host, match.route, *rooms[0]), context)
             await self._serve_stream(host, settled, rooms, request, body, resumed, send)
         except Refused as refused:
+            self._answered["sse", refused.status, refused.because] += 1
             await refused.response(scope, receive, send)
         except Over:
+            self._answered["sse", 204, "over"] += 1
             await Response(status_code=204)(scope, receive, send)
         except (ClientDisconnect, Left):
-            return
+            self._answered["sse", LEFT, "left"] += 1
 
     async def _serve_run(
         self, host: Host, match: Match, query: list[tuple[str, str]], room: tuple[str, str],
@@ -310,6 +321,7 @@ async def _write(stream: Stream, trace: str, send: Send) -> None:
         headers["fairlead-run-token"] = stream.key
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": 200, "headers": raw})
+    stream.answered()
     # The head alone, so that a client sees at once that it was accepted.
     await send({"type": "http.response.body", "body": b"", "more_body": True})
     async for chunk in stream.chunks():
@@ -415,7 +427,8 @@ async def _open(host: Host, route: Route, topic: str, channel: str) -> Room:
             return await host.hub.open(route.topic, topic, channel, history)
     except (NotStored, TimeoutError) as error:
         detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"the room cannot be joined: {detail}", RETRY_AFTER) from None
+        why = f"the room cannot be joined: {detail}"
+        raise Refused(503, why, RETRY_AFTER, because="nats") from None
 
 
 async def _open_all(host: Host, route: Route, of: list[tuple[str, str]]) -> list[Room]:
@@ -444,6 +457,9 @@ async def _replays(host: Host, rooms: list[Room], at: list[Position | None]) -> 
             ]
             for room in rooms:
                 await host.hub.located(room)
+            for room in rooms:
+                room.tally.recovered += all(found)
+                room.tally.unrecovered += not all(found)
             return found if all(found) else [None] * len(rooms)
     except BaseException as error:
         for room in rooms:
@@ -451,7 +467,8 @@ async def _replays(host: Host, rooms: list[Room], at: list[Position | None]) -> 
         if not isinstance(error, NotStored | TimeoutError):
             raise
         detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"what was missed cannot be read: {detail}", RETRY_AFTER) from None
+        why = f"what was missed cannot be read: {detail}"
+        raise Refused(503, why, RETRY_AFTER, because="nats") from None
 
 
 def _asked(route: Route, run: str | None, key: str, resumed: Resumed) -> Asked:

@@ -217,7 +217,8 @@ async def _found(
         raise _unknown(asked.run) from None
     except (NotStored, TimeoutError) as error:
         detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"the run cannot be read: {detail}", RETRY_AFTER) from None
+        why = f"the run cannot be read: {detail}"
+        raise Refused(503, why, RETRY_AFTER, because="nats") from None
     return begun, opening, first and first[1], last and last[1]
 
 
@@ -266,7 +267,8 @@ async def _log(host: Host, run: str) -> Room:
         raise _unknown(run) from None
     except (NotStored, TimeoutError) as error:
         detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"the run cannot be read: {detail}", RETRY_AFTER) from None
+        why = f"the run cannot be read: {detail}"
+        raise Refused(503, why, RETRY_AFTER, because="nats") from None
 
 
 async def _copy(host: Host, settled: Settled, asked: Asked, who: str) -> Stream:

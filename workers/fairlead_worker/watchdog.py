@@ -7,16 +7,13 @@ is shut, so that the server stops, and the log shows where it is stuck.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 
-log = logging.getLogger("fairlead.worker")
+from fairlead.looplag import STUCK_AFTER, stack_of
 
-STUCK_AFTER = 5.0
-"""Seconds without a tick of the loop."""
+log = logging.getLogger("fairlead.worker")
 
 LOOK_EVERY = 0.5
 
@@ -51,8 +48,7 @@ class Watchdog:
             if still < STUCK_AFTER or bitten_at == ticked:
                 continue
             bitten_at = ticked
-            frame = sys._current_frames().get(self._watched)
-            stack = "".join(traceback.format_stack(frame)) if frame is not None else "unknown\n"
+            stack = "".join(stack_of(self._watched)) or "unknown\n"
             log.error(
                 "the loop has been stuck for %.1f s; leaving NATS until it runs again. "
                 "Something blocks in an async function; make it a plain def, which runs in "
