@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from fairlead import metrics
+from fairlead.metrics import Metric, Reading
+from fairlead.tally import Histogram
 from support.system import Edge, Worker, request, until
 
 ON = {"OTEL_SDK_DISABLED": "false"}
@@ -68,3 +72,28 @@ async def until_figures(
 
     await until(holds, what)
     return found[-1]
+
+
+def prometheus_names(of: Iterable[Metric[Any]]) -> dict[str, str]:
+    """What the exporter makes of each name: `fairlead.edge.io` is `fairlead_edge_io_bytes_total`.
+
+    Of a histogram it is the name without `_bucket`, `_count` and `_sum`.
+    """
+    found: dict[str, str] = {}
+    for metric in of:
+        exported = metrics.setup("edge", "-", scraped=True, environ={})
+        reading: Reading = (Histogram() if metric.kind == "histogram" else 1, {})
+        exported.add([_ANOTHER, replace(metric, read=_always(reading))], None)
+        text = exported.exposition()[0].decode()
+        exported.shutdown()
+        found[metric.name] = [line for line in text.splitlines() if "# TYPE" in line][-1].split()[2]
+    return found
+
+
+def _always(reading: Reading) -> Callable[[Any], list[Reading]]:
+    return lambda _: [reading]
+
+
+_ANOTHER: Metric[Any] = Metric(
+    "another", "gauge", "1", "So that it is not alone.", _always((1, {}))
+)
