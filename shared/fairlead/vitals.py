@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,11 @@ VITALS: tuple[Metric[Readiness], ...] = (
     Metric(
         "process.unix.file_descriptor.count", "updown", "{file_descriptor}",
         "Open files; each client is one.", _descriptors,
+    ),
+    Metric(
+        "fairlead.file_descriptor.limit", "updown", "{file_descriptor}",
+        "Open files that the process may have (`ulimit -n`).",
+        lambda _: [(resource.getrlimit(resource.RLIMIT_NOFILE)[0], {})],
     ),
 )  # fmt: skip
 """Of edges and workers, and whatever else has a `Readiness`."""

@@ -14,7 +14,8 @@ if command -v apt-get >/dev/null; then
     cd "$folder"
     # The lists may be missing or old; only root can renew them.
     apt-get download -q prometheus || { apt-get update && apt-get download -q prometheus; }
-    dpkg-deb --extract prometheus_*.deb .
+    dpkg-deb --fsys-tarfile prometheus_*.deb |
+        tar --extract --strip-components=3 ./usr/bin/prometheus ./usr/bin/promtool
     rm prometheus_*.deb
     exit 0
 fi
