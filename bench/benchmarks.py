@@ -7,13 +7,12 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench import load
+from bench import load, observed
 from bench.figures import Sample, Spec, Target
 from bench.load import EchoResult, Phase, PhaseResult
 from bench.memory import idle
 from bench.scale import Scale
 from bench.system import Nats, system
-from bench.tracing import tracing
 from bench.wire import ECHO, KEPT, PLAIN
 
 WANTED_RATE = Target(">=", 500_000)
@@ -180,7 +179,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         ),
         idle,
     ),
-    "tracing": Benchmark(
+    "observed-echo": Benchmark(
         (
             Spec("off", "round trips/s"),
             Spec("at 1 %", "round trips/s"),
@@ -189,6 +188,16 @@ BENCHMARKS: dict[str, Benchmark] = {
             Spec("cost of 100 %", "%"),
             Spec("spans a message at 100 %", "spans"),
         ),
-        tracing,
+        observed.echo,
+    ),
+    "observed-fanout": Benchmark(
+        (
+            Spec("off", "s/million"),
+            Spec("at 1 %", "s/million"),
+            Spec("at 100 %", "s/million"),
+            Spec("cost of 1 %", "%", Target("<=", 2)),
+            Spec("cost of 100 %", "%"),
+        ),
+        observed.fanout,
     ),
 }
