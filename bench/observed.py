@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from bench import load
 from bench.figures import Sample
 from bench.load import Phase
-from bench.processes import Child, Failed, helper
+from bench.processes import Child, Failed, Meter, helper
 from bench.scale import Scale
 from bench.system import Nats, Setup, System, system
 from bench.wire import ECHO, PLAIN
@@ -31,48 +31,82 @@ EXPORTED_WITHIN = 2.0
 SCRAPE_EVERY = 2.5
 """Seconds between two scrapes of each process."""
 
+SCRAPES = 40
+"""Of which the cost of one is the mean."""
+
 FANOUT_RATE = 100.0
 """Messages a second to the room."""
 
-Turn = Callable[[System, float | None, Scale, Sample], tuple[float, int]]
-"""One load on one system, of whose messages a part is traced: (its figure, messages)."""
+Turn = Callable[[System, float | None, Scale, Sample], tuple[dict[str, float], int]]
+"""One load on one system, of whose messages a part is traced: (its figures, messages)."""
 
 
 def echo(nats: Nats, scale: Scale, run: int) -> Sample:
-    """Round trips a second of many connections that talk to an echo."""
+    """Round trips a second of many connections that talk to an echo, and the CPU time of one."""
     sample, spans = _compared(nats, scale, run, _echo)
+    values = sample.values
     for name in ("1 %", "100 %"):
-        if "off" in sample.values:
-            part = sample.values[f"at {name}"] / sample.values["off"]
-            sample.values[f"cost of {name}"] = (1 - part) * 100
-    sample.values["spans a message at 100 %"] = spans.get("at 100 %", 0.0)
+        if "off" in values:
+            values[f"cost of {name}"] = (1 - values[f"at {name}"] / values["off"]) * 100
+            values[f"cost of {name}, CPU"] = (
+                values[f"at {name}, CPU"] / values["off, CPU"] - 1
+            ) * 100
+    values["spans a message at 100 %"] = spans.get("at 100 %", 0.0)
     return sample
 
 
 def fanout(nats: Nats, scale: Scale, run: int) -> Sample:
     """CPU time of the edge for a million deliveries, at an even pace, to a room of many members."""
     sample, _ = _compared(nats, scale, run, _fanout)
+    values = sample.values
     for name in ("1 %", "100 %"):
-        if "off" in sample.values:
-            part = sample.values[f"at {name}"] / sample.values["off"]
-            sample.values[f"cost of {name}"] = (part - 1) * 100
+        if "off, CPU" in values:
+            values[f"cost of {name}, CPU"] = (
+                values[f"at {name}, CPU"] / values["off, CPU"] - 1
+            ) * 100
     return sample
 
 
-def _echo(it: System, ratio: float | None, scale: Scale, sample: Sample) -> tuple[float, int]:
+def scraped(nats: Nats, scale: Scale, run: int) -> Sample:
+    """What one connection's echo feels of scrapes, ten a second, and what a scrape costs."""
+    sample = Sample()
+    found: dict[str, list[float]] = {}
+    setup = Setup({"OTEL_TRACES_EXPORTER": "none"})
+    with system(nats, setup) as it:
+        side = load.system_side(it, ECHO)
+        meter = Meter((it.edge,))
+        sizes = [_scrape(it.admin_ports[0]) for _ in range(SCRAPES)]
+        sample.values["CPU of a scrape"] = meter.read()["edge"] / SCRAPES * 1000
+        sample.values["size of a scrape"] = sizes[-1] / 1000
+        for _ in range(scale.slices):
+            for name, ratio in (("quiet", None), ("scraped", 0.0)):
+                with _scraped(it, ratio, sample, every=0.1):
+                    result = load.echo(side, 1, scale.warm / 2, scale.slice, sample.problems)
+                for key in ("p50", "p99", "max"):
+                    found.setdefault(f"{name} {key}", []).append(result.latency[key])
+    sample.values.update({name: statistics.mean(each) for name, each in found.items()})
+    return sample
+
+
+def _echo(
+    it: System, ratio: float | None, scale: Scale, sample: Sample
+) -> tuple[dict[str, float], int]:
     side = load.system_side(it, ECHO)
     found = load.echo(side, scale.callers, scale.warm / 2, scale.slice, sample.problems)
-    return found.rate, found.sent
+    spent = found.cpu["edge"] + found.cpu["worker"]
+    return {"": found.rate, ", CPU": spent / max(1, found.round_trips) * 1e6}, found.sent
 
 
-def _fanout(it: System, ratio: float | None, scale: Scale, sample: Sample) -> tuple[float, int]:
+def _fanout(
+    it: System, ratio: float | None, scale: Scale, sample: Sample
+) -> tuple[dict[str, float], int]:
     messages = int(FANOUT_RATE * scale.slice)
     phases = [Phase(scale.warm_messages, rate=FANOUT_RATE), Phase(messages, rate=FANOUT_RATE)]
     with load.room_side(it, PLAIN, ratio or 0.0) as side:
         results = load.fan_out(side, scale.members, phases, sample.problems)
     if len(results) < len(phases):
         raise Failed(f"not everything was delivered: {sample.problems[-1:]}")
-    return results[-1].cpu_per_million("edge"), messages + scale.warm_messages
+    return {", CPU": results[-1].cpu_per_million("edge")}, messages + scale.warm_messages
 
 
 def _compared(nats: Nats, scale: Scale, run: int, turn: Turn) -> tuple[Sample, dict[str, float]]:
@@ -92,13 +126,14 @@ def _compared(nats: Nats, scale: Scale, run: int, turn: Turn) -> tuple[Sample, d
         }
         order = list(systems)
         order = order[run % len(order) :] + order[: run % len(order)]
-        figures: dict[str, list[float]] = {name: [] for name in order}
+        figures: dict[str, list[float]] = {}
         spans: dict[str, float] = {}
         for _ in range(scale.slices):
             for name in order:
                 with _scraped(systems[name], RATIOS[name], sample):
-                    figure, messages = turn(systems[name], RATIOS[name], scale, sample)
-                figures[name].append(figure)
+                    found, messages = turn(systems[name], RATIOS[name], scale, sample)
+                for figure, value in found.items():
+                    figures.setdefault(name + figure, []).append(value)
                 spans[name] = _counted(sink) / max(1, messages)
             order.reverse()
     for name, each in figures.items():
@@ -108,8 +143,14 @@ def _compared(nats: Nats, scale: Scale, run: int, turn: Turn) -> tuple[Sample, d
 
 
 @contextmanager
-def _scraped(it: System, ratio: float | None, sample: Sample) -> Generator[None]:
-    """Ask edge and worker for their metrics now and then, until the end of the block."""
+def _scraped(
+    it: System, ratio: float | None, sample: Sample, every: float = SCRAPE_EVERY
+) -> Generator[None]:
+    """Ask edge and worker for their metrics now and then, until the end of the block.
+
+    Args:
+        ratio: None asks nobody.
+    """
     if ratio is None:
         yield
         return
@@ -119,7 +160,7 @@ def _scraped(it: System, ratio: float | None, sample: Sample) -> Generator[None]
     def scrape() -> None:
         while True:
             sizes.extend(_scrape(port) for port in it.admin_ports)
-            if done.wait(SCRAPE_EVERY):
+            if done.wait(every):
                 return
 
     thread = threading.Thread(target=scrape)

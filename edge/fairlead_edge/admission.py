@@ -47,12 +47,22 @@ class Refused(Exception):
         self.response = problem_response(status, detail, headers, **members)
 
     @classmethod
+    def without_nats(cls, what: str, error: BaseException) -> Refused:
+        """As NATS does not answer. Args: what: cannot be done, as the start of a sentence."""
+        detail = f"{what}: {str(error) or 'NATS does not answer'}"
+        return cls(503, detail, RETRY_AFTER, because="nats")
+
+    @classmethod
     def by_worker(cls, failure: dict[str, Any]) -> Refused:
         """As a worker, or the relay, said."""
         members = {k: v for k, v in failure.items() if k not in ("type", "title")}
         status = int(members.pop("status", 500))
         headers = RETRY_AFTER if status == NO_WORKER else None
         return cls(status, members.pop("detail", None), headers, **members)
+
+
+LEFT = 499
+"""Stands for the status of those who left before they were answered."""
 
 
 class Left(Exception):

@@ -30,7 +30,7 @@ from fairlead.protocol.envelope import Context, encode_context, grouped
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import MAX_MESSAGE, Close
 from fairlead.telemetry import parent_of, unsampled
-from fairlead_edge.admission import RETRY_AFTER, Left, Refused, Settled, answered, checked
+from fairlead_edge.admission import LEFT, RETRY_AFTER, Left, Refused, Settled, answered, checked
 from fairlead_edge.asgi import AsgiProtocol, supports_denial
 from fairlead_edge.attach import Asked, Over, attach, begin, cancel
 from fairlead_edge.connection import CameBack, Connection, Protocol
@@ -46,9 +46,6 @@ from fairlead_edge.tally import EdgeTally
 from fairlead_edge.ws import EXTENSION
 
 log = logging.getLogger("fairlead.edge")
-
-LEFT = 499
-"""Stands for the status of those who left before they were answered."""
 
 # Of the hop or the handshake, not of the client.
 _HEADERS_OF_THE_HOP = frozenset({"connection", "upgrade", "keep-alive", "transfer-encoding", "te"})
@@ -426,9 +423,7 @@ async def _open(host: Host, route: Route, topic: str, channel: str) -> Room:
             await host.bus.ready()
             return await host.hub.open(route.topic, topic, channel, history)
     except (NotStored, TimeoutError) as error:
-        detail = str(error) or "NATS does not answer"
-        why = f"the room cannot be joined: {detail}"
-        raise Refused(503, why, RETRY_AFTER, because="nats") from None
+        raise Refused.without_nats("the room cannot be joined", error) from None
 
 
 async def _open_all(host: Host, route: Route, of: list[tuple[str, str]]) -> list[Room]:
@@ -466,9 +461,7 @@ async def _replays(host: Host, rooms: list[Room], at: list[Position | None]) -> 
             host.hub.close(room)
         if not isinstance(error, NotStored | TimeoutError):
             raise
-        detail = str(error) or "NATS does not answer"
-        why = f"what was missed cannot be read: {detail}"
-        raise Refused(503, why, RETRY_AFTER, because="nats") from None
+        raise Refused.without_nats("what was missed cannot be read", error) from None
 
 
 def _asked(route: Route, run: str | None, key: str, resumed: Resumed) -> Asked:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from fairlead.metrics import Metric, Reading
+from fairlead.protocol.delivery import State
 from fairlead_edge.host import Host
 
 WORKFLOW = "fairlead.workflow"
@@ -55,11 +57,16 @@ def _handshakes(host: Host) -> Iterator[Reading]:
         yield times, {TRANSPORT: transport, STATUS: status, REASON: because}
 
 
+_WAITS_FOR = {State.HELD: "nats", State.WAITING: "worker", State.BUSY: "worker"}
+
+
 def _waiting(host: Host) -> Iterator[Reading]:
-    found = host.relay.waiting()
+    found = Counter(
+        (flight.route.label, _WAITS_FOR.get(flight.delivery.state)) for flight in host.relay.flights
+    )
     for label in list(host.tally.workflows):
         for whom in ("nats", "worker"):
-            yield found.get((label, whom), 0), {WORKFLOW: label, REASON: whom}
+            yield found[label, whom], {WORKFLOW: label, REASON: whom}
 
 
 def _slow(host: Host) -> Iterator[Reading]:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -41,9 +40,6 @@ CREDIT_STEP = 64 * 1024
 
 SAY_WAITING_AFTER = 1.0
 """Seconds without NATS after which a client is told that its message waits."""
-
-
-_WAITS_FOR = {State.HELD: "nats", State.WAITING: "worker", State.BUSY: "worker"}
 
 
 class Owner:
@@ -185,13 +181,10 @@ class Relay:
         """Messages that are not done. Runs of connections and streams end with their clients."""
         return sum(1 for f in self._flights.values() if f.work.kind is Kind.MESSAGE)
 
-    def waiting(self) -> dict[tuple[str, str], int]:
-        """How many wait, by workflow and for whom: "worker" or "nats". Called from any thread."""
-        found: defaultdict[tuple[str, str], int] = defaultdict(int)
-        for flight in list(self._flights.values()):
-            if flight.delivery.state in _WAITS_FOR:
-                found[flight.route.label, _WAITS_FOR[flight.delivery.state]] += 1
-        return found
+    @property
+    def flights(self) -> list[Flight]:
+        """All that is not done. Called from any thread."""
+        return list(self._flights.values())
 
     # Out
 

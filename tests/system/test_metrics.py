@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 
 import fairlead
 from fairlead.metrics import Metric
+from fairlead.testing.program import DEADLINE
 from fairlead.vitals import VITALS
 from fairlead_edge.metrics import FIGURES as OF_EDGES
 from fairlead_worker.metrics import FIGURES as OF_WORKERS
@@ -258,7 +259,7 @@ async def test_holes_that_nats_leaves_are_counted_as_filled_or_lost(tmp_path: Pa
                         edge, lambda f: f.sum("fairlead_nats_connected") == 1, "NATS is back"
                     )
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(2 * DEADLINE):
             await cut_off_while_it_goes_on("large", "filled")
             await cut_off_while_it_goes_on("small", "lost")
         assert (await figures(edge)).sum("fairlead_nats_reconnects_total") >= 2
@@ -285,6 +286,7 @@ async def test_slow_clients_are_counted_by_what_becomes_of_them(
     async with (
         upgraded(edge, path, receive_buffer=32 * 1024, subprotocol="fairlead.v1"),
         fairlead.connect(app.nats.url, app=app.app) as bus,
+        asyncio.timeout(2 * DEADLINE),
     ):
         for condition in (slow, given_up):
             while not condition(await figures(edge)):

@@ -413,7 +413,8 @@ class Run:
         subject = bus.subjects.log(self.topic, self.channel)
         if self.tools.history.get(self.route.topic):
             headers["Nats-Msg-Id"] = self._message_id(subject, encoded)
-            self.tools.tally.duplicates += (await bus.store(subject, encoded, headers)).duplicate
+            stored = await bus.store(subject, encoded, headers)
+            self.tools.tally.duplicates += stored.duplicate
         else:
             await bus.ready()
             bus.publish(subject, encoded, headers=headers)
