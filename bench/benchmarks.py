@@ -13,6 +13,7 @@ from bench.load import EchoResult, Phase, PhaseResult
 from bench.memory import idle
 from bench.scale import Scale
 from bench.system import Nats, system
+from bench.tracing import tracing
 from bench.wire import ECHO, KEPT, PLAIN
 
 WANTED_RATE = Target(">=", 500_000)
@@ -191,6 +192,17 @@ BENCHMARKS: dict[str, Benchmark] = {
             Spec("per room, beyond", "KB", Target("<=", 5)),
         ),
         idle,
+    ),
+    "tracing": Benchmark(
+        (
+            Spec("off", "round trips/s"),
+            Spec("at 1 %", "round trips/s"),
+            Spec("at 100 %", "round trips/s", Target(">=", 3_000)),
+            Spec("cost of 1 %", "%", Target("<=", 5)),
+            Spec("cost of 100 %", "%"),
+            Spec("spans a message at 100 %", "spans"),
+        ),
+        tracing,
     ),
     "observed-echo": Benchmark(
         (
