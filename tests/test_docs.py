@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from support import metrics_page
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -62,3 +64,9 @@ async def test_the_tests_that_the_pages_show_pass(
     for each in tests:
         fixtures = inspect.signature(each).parameters
         await each(**{name: request.getfixturevalue(name) for name in fixtures})
+
+
+def test_the_tables_of_metrics_are_those_of_the_code() -> None:
+    """`python tests/support/metrics_page.py` writes them."""
+    page = metrics_page.PAGE.read_text()
+    assert page == metrics_page.written(page)

@@ -29,7 +29,7 @@ from fairlead.protocol.envelope import Context, encode_context, grouped
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import MAX_MESSAGE, Close
 from fairlead.telemetry import parent_of, unsampled
-from fairlead_edge.admission import RETRY_AFTER, Left, Refused, Settled, answered, checked
+from fairlead_edge.admission import LEFT, RETRY_AFTER, Left, Refused, Settled, answered, checked
 from fairlead_edge.asgi import AsgiProtocol, supports_denial
 from fairlead_edge.attach import Asked, Over, attach, begin, cancel
 from fairlead_edge.connection import CameBack, Connection, Protocol
@@ -41,6 +41,7 @@ from fairlead_edge.room import V1, Room
 from fairlead_edge.routes import WEBSOCKET, Match, room_of
 from fairlead_edge.scopes import ConnectionScope
 from fairlead_edge.sse import Stream, named_event
+from fairlead_edge.tally import EdgeTally
 from fairlead_edge.ws import EXTENSION
 
 # Of the hop or the handshake, not of the client.
@@ -52,13 +53,15 @@ class EdgeApp:
 
     Args:
         pages: a folder of files to serve where no route is; None serves none.
+        tally: where it counts whom it answers, and how.
 
     Attributes:
         host: None until NATS answers; until then everything is refused with 503.
         draining: whether new clients are sent elsewhere.
     """
 
-    def __init__(self, pages: Path | None = None) -> None:
+    def __init__(self, pages: Path | None, tally: EdgeTally) -> None:
+        self._answered = tally.handshakes
         self._pages = Pages(pages) if pages is not None else None
         self.host: Host | None = None
         self.draining = False
@@ -72,7 +75,8 @@ class EdgeApp:
     def _ready(self) -> Host:
         if self.host is None or self.draining:
             why = "this edge is being drained" if self.draining else "no routes are known yet"
-            raise Refused(503, f"{why}; try again", RETRY_AFTER)
+            because = "draining" if self.draining else "starting"
+            raise Refused(503, f"{why}; try again", RETRY_AFTER, because=because)
         return self.host
 
     # WebSocket
@@ -84,15 +88,17 @@ class EdgeApp:
             protocol = _protocol(scope, receive, send)
             connection = await self._connection(scope, protocol, leaving)
             await self._accept(connection, protocol, leaving, send)
+            self._answered["websocket", 101, "accepted"] += 1
             if isinstance(protocol, AsgiProtocol):
                 await protocol.run()
         except Refused as refused:
+            self._answered["websocket", refused.status, refused.because] += 1
             if supports_denial(scope):
                 await WebSocket(scope, receive, send).send_denial_response(refused.response)
             else:
                 await send({"type": "websocket.close", "code": Close.POLICY})
         except Left:
-            pass
+            self._answered["websocket", LEFT, "left"] += 1
         finally:
             leaving.cancel()
 
@@ -171,11 +177,13 @@ class EdgeApp:
             settled = Settled(match.route, _inbound(host, match.route, *rooms[0]), context)
             await self._serve_stream(host, settled, rooms, request, body, resumed, send)
         except Refused as refused:
+            self._answered["sse", refused.status, refused.because] += 1
             await refused.response(scope, receive, send)
         except Over:
+            self._answered["sse", 204, "over"] += 1
             await Response(status_code=204)(scope, receive, send)
         except (ClientDisconnect, Left):
-            return
+            self._answered["sse", LEFT, "left"] += 1
 
     async def _serve_run(
         self, host: Host, match: Match, query: list[tuple[str, str]], room: tuple[str, str],
@@ -307,6 +315,7 @@ async def _write(stream: Stream, trace: str, send: Send) -> None:
         headers["fairlead-run-token"] = stream.key
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": 200, "headers": raw})
+    stream.answered()
     # The head alone, so that a client sees at once that it was accepted.
     await send({"type": "http.response.body", "body": b"", "more_body": True})
     async for chunk in stream.chunks():
@@ -411,8 +420,7 @@ async def _open(host: Host, route: Route, topic: str, channel: str) -> Room:
             await host.bus.ready()
             return await host.hub.open(route.topic, topic, channel, history)
     except (NotStored, TimeoutError) as error:
-        detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"the room cannot be joined: {detail}", RETRY_AFTER) from None
+        raise Refused.without_nats("the room cannot be joined", error) from None
 
 
 async def _open_all(host: Host, route: Route, of: list[tuple[str, str]]) -> list[Room]:
@@ -441,14 +449,16 @@ async def _replays(host: Host, rooms: list[Room], at: list[Position | None]) -> 
             ]
             for room in rooms:
                 await host.hub.located(room)
+            for room in rooms:
+                room.tally.recovered += all(found)
+                room.tally.unrecovered += not all(found)
             return found if all(found) else [None] * len(rooms)
     except BaseException as error:
         for room in rooms:
             host.hub.close(room)
         if not isinstance(error, NotStored | TimeoutError):
             raise
-        detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"what was missed cannot be read: {detail}", RETRY_AFTER) from None
+        raise Refused.without_nats("what was missed cannot be read", error) from None
 
 
 def _asked(route: Route, run: str | None, key: str, resumed: Resumed) -> Asked:

@@ -24,7 +24,6 @@ from fairlead.protocol.envelope import Answer, Kind, Wish
 from fairlead.protocol.runlog import Entry, Opening
 from fairlead.telemetry import Hop
 from fairlead_edge.admission import (
-    RETRY_AFTER,
     RUN,
     Check,
     Refused,
@@ -216,8 +215,7 @@ async def _found(
             raise Over from None
         raise _unknown(asked.run) from None
     except (NotStored, TimeoutError) as error:
-        detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"the run cannot be read: {detail}", RETRY_AFTER) from None
+        raise Refused.without_nats("the run cannot be read", error) from None
     return begun, opening, first and first[1], last and last[1]
 
 
@@ -265,8 +263,7 @@ async def _log(host: Host, run: str) -> Room:
     except BadName:
         raise _unknown(run) from None
     except (NotStored, TimeoutError) as error:
-        detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"the run cannot be read: {detail}", RETRY_AFTER) from None
+        raise Refused.without_nats("the run cannot be read", error) from None
 
 
 async def _copy(host: Host, settled: Settled, asked: Asked, who: str) -> Stream:

@@ -173,6 +173,9 @@ class Connection:
     ) -> None:
         """Give a message to the scope, with the span that begins here."""
         host, settled = self.host, self.settled
+        tally = host.tally.workflows[settled.route.label]
+        tally.received += 1
+        tally.received_bytes += len(data)
         hop = (
             host.receive_span(settled.route, parent_of(trace), len(data)) if host.tracing else None
         )
@@ -275,7 +278,7 @@ class Connection:
         if self._outgoing is None:
             self._outgoing = Outgoing(None if self._session is None else _gap)
         if isinstance(told, Batch) and self._protocol.clogged and self.route.overflow == "latest":
-            self.host.buffers.superseded += self._outgoing.put_newest(told)
+            self.host.tally.superseded += self._outgoing.put_newest(told)
         else:
             self._outgoing.put(data, told)
         if not self._scheduled:
@@ -316,11 +319,11 @@ class Connection:
 
     def _shorten(self, limit: int) -> None:
         """Drop messages of the room until so many bytes are left; close if that is not enough."""
-        buffers, outgoing = self.host.buffers, self._outgoing
+        outgoing = self._outgoing
         assert outgoing is not None
         if self.route.overflow != "disconnect":
-            buffers.dropped += outgoing.drop_oldest(limit)
-            buffers.waits(self, outgoing.size)
+            self.host.tally.dropped += outgoing.drop_oldest(limit)
+            self.host.buffers.waits(self, outgoing.size)
             if outgoing.size <= PER_CLIENT:
                 return
         self._give_up()
@@ -336,7 +339,7 @@ class Connection:
             self._give_up()
 
     def _give_up(self) -> None:
-        self.host.buffers.closed += 1
+        self.host.tally.slow_closed[self.route.overflow] += 1
         _slow(connection=self.id, workflow=self.route.label)
         self.close(Close.SLOW_CONSUMER, "reads too slowly; reconnect and resume")
 

@@ -31,12 +31,14 @@ async def drain(host: Host, grace: float) -> None:
     """
     clients = list(host.clients.values())
     log.info("draining", clients=len(clients))
+    host.tally.drained += len(clients)
     for client in clients:
         client.stop_taking()
     try:
         async with asyncio.timeout(min(ACKS_WITHIN, grace)):
             await host.quiet()
     except TimeoutError:
+        host.tally.unacknowledged += host.relay.outstanding
         log.warning(
             "messages are unacknowledged; their clients resend", messages=host.relay.outstanding
         )

@@ -56,6 +56,11 @@ class Fleet:
         bus.subscribe(bus.subjects.beats, self._beaten)
         bus.on_up.append(self._call_the_roll)
 
+    @property
+    def living(self) -> int:
+        """How many workers are heard."""
+        return len(self._workers)
+
     async def start(self) -> None:
         """Read what was ever built, and ask who lives; returns when the first routes stand."""
         for digest, (generation, raw) in (await self._bus.manifests()).items():

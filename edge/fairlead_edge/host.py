@@ -26,6 +26,7 @@ from fairlead_edge.routes import RouteTable
 from fairlead_edge.runs import Runs
 from fairlead_edge.settings import EdgeSettings
 from fairlead_edge.shared_runs import SharedRuns
+from fairlead_edge.tally import EdgeTally
 
 log = logs.get("fairlead.edge")
 
@@ -79,20 +80,23 @@ class Host:
         edge: its id; part of the ids of its connections.
         clients: who is connected, by id.
         buffers: what waits for those who read slowly.
+        tally: what was counted here.
     """
 
     def __init__(
-        self, bus: Bus, edge: str, settings: EdgeSettings, tracing: Tracing | None
-    ) -> None:
+        self, bus: Bus, edge: str, settings: EdgeSettings, tracing: Tracing | None,
+        tally: EdgeTally,
+    ) -> None:  # fmt: skip
         self.bus = bus
         self.edge = edge
         self.settings = settings
         self.tracing = tracing
+        self.tally = tally
         self.clients: dict[str, Client] = {}
         self.buffers = Buffers(settings.buffer_limit)
-        self.hub = Hub(bus, tracing)
+        self.hub = Hub(bus, tracing, tally)
         self.peers = Peers(bus)
-        self.relay = Relay(bus, edge, self.peers, settings.worker_wait, self._choose_worker)
+        self.relay = Relay(bus, edge, self.peers, settings.worker_wait, self._choose_worker, tally)
         self.runs = Runs(bus, self.relay, edge, self.new_id)
         self.fleet = Fleet(bus, self.relay.beat, self.relay.worker_gone, self._routes_changed)
         self.shared_runs = SharedRuns(bus, edge, lambda: self.fleet.table)
@@ -122,10 +126,12 @@ class Host:
 
     def entered(self, client: Client) -> None:
         self.clients[client.id] = client
+        self.tally.of(client.route).connected(client.route, 1)
         self.peers.entered(client)
 
     def left(self, client: Client) -> None:
-        self.clients.pop(client.id, None)
+        if self.clients.pop(client.id, None) is not None:
+            self.tally.of(client.route).connected(client.route, -1)
         self.peers.left(client)
         self.settled(client)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ from fairlead.telemetry import Hop, Tracing, parent_of
 from fairlead_edge.questions import Questions
 from fairlead_edge.ring import Budget
 from fairlead_edge.room import Member, Room, RoomMessage
+from fairlead_edge.tally import RUNS, EdgeTally
 
 log = logs.get("fairlead.edge")
 _unchecked = logs.Seldom(log.warning, "the position of a room cannot be checked", ["topic"])
@@ -70,6 +72,7 @@ class _Open:
         ready: done when the room may be joined.
         filling: what reads missed messages, while there is a `held`.
         backfilling: held while the ring is filled from the stream: once, for all who come back.
+        took: when the first of the messages that are pending came (`time.perf_counter`).
     """
 
     room: Room
@@ -82,6 +85,7 @@ class _Open:
     last: float = 0.0
     told: int = 0
     heard: int = 0
+    took: float = 0.0
     lingering: asyncio.TimerHandle | None = None
     hops: list[Hop] = field(default_factory=list)
     # What is live while the messages before it are read; None when nothing is being read.
@@ -95,10 +99,11 @@ class Hub:
         on_occupied: told of a room that gets its first member, and (False) loses its last.
     """
 
-    def __init__(self, bus: Bus, tracing: Tracing | None) -> None:
+    def __init__(self, bus: Bus, tracing: Tracing | None, tally: EdgeTally) -> None:
         self.on_occupied: Callable[[Room, bool], None] = lambda room, occupied: None
         self._bus = bus
         self._tracing = tracing
+        self._tally = tally
         self._loop = asyncio.get_running_loop()
         self._rooms: dict[str, _Open] = {}
         self._rings = Budget()
@@ -123,7 +128,8 @@ class Hub:
         subject, stream = subjects.log(topic, channel), subjects.stream(template)
         opened = self._rooms.get(subject)
         if opened is None:
-            room = Room(subject, template, topic, channel, history, self._rings, stream)
+            tally = self._tally.topics[template]
+            room = Room(subject, template, topic, channel, history, self._rings, stream, tally)
             live = subjects.live(topic, channel)
             opened = self._listen(room, live if history is not None else subject)
         return await self._held(opened)
@@ -134,7 +140,8 @@ class Hub:
         subject = subjects.run_log(run)
         opened = self._rooms.get(subject)
         if opened is None:
-            room = Room(subject, "run", "", run, _RUN_HISTORY, self._rings, subjects.runs)
+            tally = self._tally.topics[RUNS]
+            room = Room(subject, "run", "", run, _RUN_HISTORY, self._rings, subjects.runs, tally)
             opened = self._listen(room, subjects.run_live(run))
         return await self._held(opened)
 
@@ -190,6 +197,7 @@ class Hub:
         opened = _Open(room, _NO_INTEREST)
         self._listen_to(opened, source)
         self._rooms[room.subject] = opened
+        room.tally.rooms += 1
         return opened
 
     def _listen_to(self, opened: _Open, source: str) -> None:
@@ -199,6 +207,7 @@ class Hub:
     def _forget(self, opened: _Open) -> None:
         self._bus.unsubscribe(opened.interest)
         del self._rooms[opened.room.subject]
+        opened.room.tally.rooms -= 1
         opened.held = None
         opened.room.stands(None)  # its ring gives back what it held
 
@@ -378,7 +387,9 @@ class Hub:
         if self._tracing is not None and (parent := parent_of(headers.get("traceparent", ""))):
             trace = self._deliver_span(opened, parent.sampled, str(parent), data)
         opened.room.received(headers, data, trace)
+        opened.room.tally.messages += 1
         if len(opened.room.pending) == 1:
+            opened.took = time.perf_counter()
             if not self._dirty:
                 self._loop.call_soon(self._flush_all)
             self._dirty.append(opened)
@@ -432,6 +443,7 @@ class Hub:
                 await asyncio.sleep(LAG)  # a replica that lags behind
                 continue
             held, opened.held = opened.held, None
+            room.tally.gaps_filled += 1
             for headers, data in [*missed, *(held or ())]:
                 if room.position and int(headers["Nats-Sequence"]) > room.position.sequence:
                     self._take(opened, headers, data)
@@ -462,6 +474,7 @@ class Hub:
         """Messages are gone for good: say so; those who come back know where they stand."""
         opened.held = None
         room = opened.room
+        room.tally.gaps_lost += 1
         _gone(topic=room.template)
         for members in list(room.members.values()):
             for member in list(members):
@@ -507,7 +520,10 @@ class Hub:
             self._flush(opened)
 
     def _flush(self, opened: _Open) -> None:
+        heard = len(opened.room.pending)
         members, slow = opened.room.flush()
+        if members:
+            opened.room.tally.fanout.add(time.perf_counter() - opened.took, heard)
         hops, opened.hops = opened.hops, []
         for hop in hops:
             hop.set("fairlead.members", members)

@@ -38,6 +38,7 @@ async def live(
             asyncio.create_task(host.relay.tick()),
             asyncio.create_task(host.hub.watch()),
             asyncio.create_task(host.runs.watch()),
+            asyncio.create_task(host.bus.measure()),
         ]
         await stop.wait()
         app.draining = True

@@ -25,6 +25,7 @@ from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
 from fairlead.protocol.subjects import CENSUS, parse_answer
 from fairlead.telemetry import Hop
 from fairlead_edge.peers import Peers
+from fairlead_edge.tally import EdgeTally, WorkflowTally
 
 log = logs.get("fairlead.edge")
 _deadly = logs.Seldom(log.error, "a message that kills workers is given up", ["workflow"], burst=5)
@@ -95,6 +96,7 @@ class Flight:
         items: how many items have come back in this attempt.
         stale: whether items of an earlier attempt have gone to the client.
         hop: its `receive` span, or None if it is not sampled.
+        tally: what is counted of its workflow; set by `submit`.
     """
 
     __slots__ = (
@@ -107,6 +109,7 @@ class Flight:
         "route",
         "stale",
         "subject",
+        "tally",
         "told_waiting",
         "uncredited",
         "work",
@@ -128,6 +131,7 @@ class Flight:
         self.uncredited = 0
         self.told_waiting = False
         self.born = 0.0
+        self.tally: WorkflowTally
 
     @property
     def name(self) -> tuple[str, int]:
@@ -158,13 +162,15 @@ class Relay:
     """
 
     def __init__(
-        self, bus: Bus, edge: str, peers: Peers, patience: float, choose: Callable[[Route], str]
-    ) -> None:
+        self, bus: Bus, edge: str, peers: Peers, patience: float, choose: Callable[[Route], str],
+        tally: EdgeTally,
+    ) -> None:  # fmt: skip
         self._bus = bus
         self._edge = edge
         self._peers = peers
         self._patience = patience
         self._choose = choose
+        self._tally = tally
         self._loop = asyncio.get_running_loop()
         self._flights: dict[tuple[str, int], Flight] = {}
         bus.subscribe(bus.subjects.edge_all(edge), self._answered)
@@ -176,11 +182,18 @@ class Relay:
         """Messages that are not done. Runs of connections and streams end with their clients."""
         return sum(1 for f in self._flights.values() if f.work.kind is Kind.MESSAGE)
 
+    @property
+    def flights(self) -> list[Flight]:
+        """All that is not done. Called from any thread."""
+        return list(self._flights.values())
+
     # Out
 
     def submit(self, flight: Flight) -> None:
         """Send a message on its way; its owner hears the rest."""
         flight.born = self._loop.time()
+        flight.tally = self._tally.workflows[flight.route.label]
+        flight.tally.begun += 1
         self._flights[flight.name] = flight
         if self._bus.connected:
             flight.delivery.send(flight.born)
@@ -294,6 +307,8 @@ class Relay:
         self, flight: Flight, data_type: DataType, data: bytes, meta: dict[str, Any] | None
     ) -> None:
         flight.items += 1
+        flight.tally.sent += 1
+        flight.tally.sent_bytes += len(data)
         flight.owner.item(flight, data_type, data, meta)
 
     def _done(self, flight: Flight) -> None:
@@ -306,6 +321,8 @@ class Relay:
 
     def _finish(self, flight: Flight, failure: dict[str, Any] | None) -> None:
         del self._flights[flight.name]
+        flight.tally.ended += 1
+        flight.tally.failed += failure is not None
         if flight.hop is not None:
             flight.hop.set("fairlead.attempt", flight.delivery.attempt)
             if failure is not None:
@@ -315,6 +332,7 @@ class Relay:
 
     def _busy(self, flight: Flight) -> None:
         delivery = flight.delivery
+        flight.tally.busy += 1
         delivery.busy(self._loop.time(), random.random())
         if delivery.cancelled:
             self._fail(flight, problem(CANCELLED, "cancelled"))
@@ -338,6 +356,7 @@ class Relay:
     def _say_waiting(self, flight: Flight) -> None:
         if not flight.told_waiting:
             flight.told_waiting = True
+            flight.tally.waited += 1
             flight.owner.waiting(flight)
 
     def _again(self, flight: Flight, state: State) -> None:
@@ -422,6 +441,7 @@ class Relay:
             _deadly(workflow=flight.route.label, run=flight.run_id, losses=delivery.losses)
             self._fail(flight, problem(500, detail))
             return
+        flight.tally.lost += 1
         # NATS goes on feeding a worker that hangs: what met one goes to one that is known to live.
         self._anew(flight, self._choose(flight.route))
 
@@ -432,6 +452,7 @@ class Relay:
             return
         flight.owner.worker_lost(flight)
         flight.delivery.handed_over(self._loop.time())
+        flight.tally.handed_over += 1
         self._anew(flight)
 
     def _anew(self, flight: Flight, worker: str = "") -> None:

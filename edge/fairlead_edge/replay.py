@@ -77,6 +77,7 @@ class Replay:
 
     def _send(self, messages: list[RoomMessage], member: Returning) -> None:
         if messages:
+            self._room.tally.replayed += len(messages)
             deliver(member, messages)
             newest = messages[-1]
             at = cursor.decode(newest.id or "", self._room.subject)
@@ -111,7 +112,10 @@ async def resume(hub: Hub, room: Room, after: Position | None) -> Replay | None:
     if room.position is None:
         return None
     read: list[RoomMessage] = []
-    if not room.ring.covers(after.sequence):
+    if room.ring.covers(after.sequence):
+        room.tally.ring_hits += 1
+    else:
+        room.tally.ring_misses += 1
         async with hub.backfilling(room):
             # Whoever came first may have read it for all.
             if not room.ring.covers(after.sequence):

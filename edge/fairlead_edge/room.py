@@ -23,6 +23,7 @@ from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead_edge.outgoing import Batch
 from fairlead_edge.ring import Budget, Ring
+from fairlead_edge.tally import TopicTally
 
 
 class RoomMessage(NamedTuple):
@@ -192,16 +193,17 @@ class Room:
         members: by dialect.
         fences: of the runners that spoke here so far.
         pending: messages of this turn of the loop, not yet written.
+        tally: what is counted of its topic.
     """
 
     __slots__ = (
         "channel", "fences", "history", "members", "pending", "position", "ring", "stream",
-        "subject", "template", "topic",
+        "subject", "tally", "template", "topic",
     )  # fmt: skip
 
     def __init__(
         self, subject: str, template: str, topic: str, channel: str, history: History | None,
-        budget: Budget, stream: str,
+        budget: Budget, stream: str, tally: TopicTally,
     ) -> None:  # fmt: skip
         self.subject = subject
         self.stream = stream
@@ -214,6 +216,7 @@ class Room:
         self.members: dict[str, dict[Member, None]] = {}
         self.pending: list[RoomMessage] = []
         self.fences = Fences()
+        self.tally = tally
 
     @property
     def size(self) -> int:
@@ -228,10 +231,13 @@ class Room:
         """Add a member; it gets what is received from now on, so write what is pending first."""
         assert not self.pending, "the room is flushed before a member joins"
         self.members.setdefault(member.dialect, {})[member] = None
+        self.tally.members += 1
 
     def leave(self, member: Member) -> None:
         of_its_kind = self.members.get(member.dialect, {})
-        of_its_kind.pop(member, None)
+        if member in of_its_kind:
+            del of_its_kind[member]
+            self.tally.members -= 1
         if not of_its_kind:
             self.members.pop(member.dialect, None)
 
@@ -308,22 +314,27 @@ class Room:
             return 0, 0
         shown = [message for message in messages if not message.hidden]
         excluded = {message.exclude for message in shown if message.exclude}
+        size = sum(len(message.data) for message in shown)
         written = slow = 0
         for dialect, members in list(self.members.items()):
             if dialect == GATHERED:
                 for member in list(members):
                     theirs = [message for message in messages if message.exclude != member.id]
                     written += bool(theirs)
+                    self._count(1, [message for message in theirs if not message.hidden])
                     slow += bool(theirs) and deliver(member, theirs)
                 continue
             if not shown:
                 continue
+            self.tally.deliveries += len(members) * len(shown)
+            self.tally.bytes += len(members) * size
             encoded = [encode(message, dialect) for message in shown]
             joined, whole = b"".join(encoded), Batch.of(encoded, [m.id for m in shown])
             for member in list(members):
                 data, batch = joined, whole
                 if excluded and member.id in excluded:
                     due = [m.exclude != member.id for m in shown]
+                    self._count(-1, [m for m in shown if m.exclude == member.id])
                     parts = list(compress(encoded, due))
                     if not parts:
                         continue
@@ -332,3 +343,8 @@ class Room:
                 written += 1
                 slow += member.room_bytes(data, batch)
         return written, slow
+
+    def _count(self, times: int, messages: Sequence[RoomMessage]) -> None:
+        """Deliveries of a member that does not get what all others do."""
+        self.tally.deliveries += times * len(messages)
+        self.tally.bytes += times * sum(len(message.data) for message in messages)

@@ -18,7 +18,9 @@ from fairlead.readiness import Readiness
 from fairlead_edge.app import EdgeApp
 from fairlead_edge.host import Host
 from fairlead_edge.life import live
+from fairlead_edge.metrics import FIGURES
 from fairlead_edge.settings import EdgeSettings
+from fairlead_edge.tally import EdgeTally
 from fairlead_edge.ws import CLOSE_WITHIN, PING_EVERY, PONG_WITHIN, EdgeWebSocketProtocol
 
 log = logs.get("fairlead.edge")
@@ -79,11 +81,13 @@ async def _serve(settings: EdgeSettings) -> None:
     edge = secrets.token_hex(4)
     logs.identify(edge)
     stop, now = process.signals()
-    readiness = Readiness(settings.ready_grace)
+    readiness = Readiness(settings.ready_grace, "no routes are known yet")
     listener = admin.listen(settings.host, settings.port)
-    app = EdgeApp(settings.pages)
+    tally = EdgeTally()
+    app = EdgeApp(settings.pages, tally)
     finished = asyncio.Event()
-    async with readiness.admin(settings.admin_host, settings.admin_port) as admin_state:
+    opened = readiness.admin(settings.admin_host, settings.admin_port, "edge", edge)
+    async with opened as admin_state:
         server = PublicServer(app, listener)
         serving = asyncio.create_task(server.run_until(finished))
         address = listener.getsockname()
@@ -98,7 +102,8 @@ async def _serve(settings: EdgeSettings) -> None:
             bus = connecting.result()
             readiness.bus = bus
             try:
-                host = Host(bus, edge, settings, telemetry.setup("edge"))
+                host = Host(bus, edge, settings, telemetry.setup("edge"), tally)
+                admin_state.metrics.add(FIGURES, host)
                 admin_state.publisher = Publisher(bus, lambda: host.fleet.table.topics)
 
                 def serving_now() -> None:

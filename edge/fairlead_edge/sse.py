@@ -183,6 +183,10 @@ class Stream(Owner):
         viewer.enter()
         self.head.set_result(None)
 
+    def answered(self) -> None:
+        """The head is out."""
+        self._host.tally.handshakes["sse", 200, "accepted"] += 1
+
     def say_cursor(self) -> None:
         """Tell where the rooms stand: who comes back before the first message has missed nothing."""
         gathering = self._gathering
@@ -268,6 +272,9 @@ class Stream(Owner):
         else:
             encoded = event_item(meta, data_type, data, self._text, id)
         self._write(encoded, sequence)
+        tally = self._host.tally.of(self.route)
+        tally.sent += 1
+        tally.sent_bytes += len(data)
         return len(encoded)
 
     def show_event(self, name: str, data: Any, id: str) -> None:
@@ -298,7 +305,7 @@ class Stream(Owner):
     def give_up(self) -> None:
         """The client reads so slowly that it is cut off."""
         if not self.cut.done():
-            self._host.buffers.closed += 1
+            self._host.tally.slow_closed[self.route.overflow] += 1
             _slow(connection=self.id, workflow=self.route.label)
             self.cut.set_result(None)
 

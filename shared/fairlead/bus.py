@@ -55,6 +55,9 @@ CONGESTED = 1024 * 1024
 SAY_EVERY = 5.0
 """Seconds between two lines about a NATS that does not answer."""
 
+MEASURE_EVERY = 5.0
+"""Seconds between two measured round trips."""
+
 _WRONG_LAST_SEQUENCE = 10071
 """nats-server's `JSStreamWrongLastSequenceErrF`."""
 
@@ -170,6 +173,7 @@ class Bus:
         subjects: every NATS subject of the app.
         connected: whether NATS answers, as far as is known; a frozen server shows in 15 s.
         down_since: loop time since which it does not, or None.
+        reconnects: how often it came back. rtt: seconds of the last round trip, or None.
     """
 
     def __init__(self, options: BusOptions) -> None:
@@ -180,6 +184,8 @@ class Bus:
         self.on_up: list[Callable[[], None]] = []
         self._loop = asyncio.get_running_loop()
         self.down_since: float | None = self._loop.time()
+        self.reconnects = 0
+        self.rtt: float | None = None
         self._client = _DirectClient()
         self._jetstream: JetStreamContext = self._client.jetstream(timeout=5)
         self._up = asyncio.Event()
@@ -322,6 +328,7 @@ class Bus:
                 "NATS came back with a small max_payload", max_payload=self._client.max_payload
             )
         log.info("NATS is back", server=self.server)
+        self.reconnects += 1
         self._set_up()
         for call in self.on_up:
             call()
@@ -516,6 +523,16 @@ class Bus:
         finally:
             timer.cancel()
             del self._replies[token]
+
+    async def measure(self) -> None:
+        """Time a round trip now and then, until cancelled."""
+        while True:
+            if self.connected:
+                began = time.perf_counter()
+                with contextlib.suppress(TimeoutError):
+                    await self.round_trip()
+                    self.rtt = time.perf_counter() - began
+            await asyncio.sleep(MEASURE_EVERY)
 
     async def store(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> Stored:
         """Publish to a room with history; return when its stream has it.

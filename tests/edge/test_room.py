@@ -32,6 +32,7 @@ from fairlead_edge.room import (
     sse_item,
     websocket_frame,
 )
+from fairlead_edge.tally import TopicTally
 
 SUBJECT = "fl.shop.log.chat.blue"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -55,7 +56,7 @@ class Ear:
 
 
 def new_room(*members: Ear, position: Position | None = None) -> Room:
-    room = Room(SUBJECT, "chat", "chat", "blue", History(), Budget(), "FL_chat")
+    room = Room(SUBJECT, "chat", "chat", "blue", History(), Budget(), "FL_chat", TopicTally())
     room.stands(position)
     for member in members:
         room.join(member)

@@ -1,4 +1,4 @@
-"""A collector for tests: takes OTLP over HTTP from real processes, and shows their spans."""
+"""A collector for tests: takes OTLP over HTTP from real processes, and shows their spans and metrics."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
@@ -49,17 +50,31 @@ class Span:
         return self.name.partition(" ")[0]
 
 
+@dataclass(frozen=True)
+class Pushed:
+    """One export of metrics.
+
+    Attributes:
+        values: the sum of all series, by name; histograms: (counts by bucket, sum of the values).
+    """
+
+    resource: dict[str, Any]
+    values: dict[str, float]
+    histograms: dict[str, tuple[list[int], float]]
+
+
 class Collector:
     """What has arrived so far, in the order of its arrival.
 
     Attributes:
-        port: of 127.0.0.1 where it takes `POST /v1/traces`.
+        port: of 127.0.0.1 where it takes `POST /v1/traces` and `POST /v1/metrics`.
     """
 
     def __init__(self, port: int) -> None:
         self.port = port
         self._lock = threading.Lock()
         self._spans: list[Span] = []
+        self._metrics: list[Pushed] = []
 
     @property
     def env(self) -> dict[str, str]:
@@ -73,6 +88,11 @@ class Collector:
     def spans(self) -> list[Span]:
         with self._lock:
             return list(self._spans)
+
+    @property
+    def metrics(self) -> list[Pushed]:
+        with self._lock:
+            return list(self._metrics)
 
     def of(self, trace: str) -> list[Span]:
         """The spans of one trace."""
@@ -88,8 +108,14 @@ class Collector:
             raise AssertionError(f"{error}; there are {names}") from None
         return self.of(trace)
 
+    def take_metrics(self, body: bytes) -> None:
+        """One export of metrics."""
+        found = list(_pushed(ExportMetricsServiceRequest.FromString(body)))
+        with self._lock:
+            self._metrics += found
+
     def take(self, body: bytes) -> None:
-        """One export."""
+        """One export of spans."""
         found = list(_decoded(ExportTraceServiceRequest.FromString(body)))
         with self._lock:
             self._spans += found
@@ -106,9 +132,10 @@ def collector() -> Iterator[Collector]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            if self.path == "/v1/traces":
-                made.take(body)
-            self.send_response(200 if self.path == "/v1/traces" else 404)
+            take = {"/v1/traces": made.take, "/v1/metrics": made.take_metrics}.get(self.path)
+            if take is not None:
+                take(body)
+            self.send_response(200 if take is not None else 404)
             self.send_header("Content-Type", "application/x-protobuf")
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -145,6 +172,22 @@ def _decoded(request: ExportTraceServiceRequest) -> Iterator[Span]:
                     _attributes(span.attributes),
                     resource,
                 )
+
+
+def _pushed(request: ExportMetricsServiceRequest) -> Iterator[Pushed]:
+    for of_process in request.resource_metrics:
+        values: dict[str, float] = {}
+        histograms: dict[str, tuple[list[int], float]] = {}
+        for metric in (m for scope in of_process.scope_metrics for m in scope.metrics):
+            if metric.HasField("histogram"):
+                for bars in metric.histogram.data_points:
+                    histograms[metric.name] = list(bars.bucket_counts), bars.sum
+            else:
+                points = (
+                    metric.sum.data_points if metric.HasField("sum") else metric.gauge.data_points
+                )
+                values[metric.name] = sum(p.as_int or p.as_double for p in points)
+        yield Pushed(_attributes(of_process.resource.attributes), values, histograms)
 
 
 def _attributes(pairs: Sequence[KeyValue]) -> dict[str, Any]:

@@ -279,7 +279,11 @@ async def test_an_edge_is_not_ready_before_it_has_read_the_routes(nowhere: Syste
     """... and says of each part how it is."""
     edge = await nowhere.edge(ready=False)
     assert await edge.readyz() == (
-        503, {"ready": False, "nats": {"connected": False}, "serving": False, "draining": False}
+        503,
+        {
+            "ready": False, "nats": {"connected": False}, "serving": False, "draining": False,
+            "reason": ["no routes are known yet", "NATS was not reached yet"],
+        },
     )  # fmt: skip
     status, headers, body = await request(edge.http("/support/realtime/echo"))
     assert (status, headers["retry-after"]) == (503, "1")

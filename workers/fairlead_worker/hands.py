@@ -31,6 +31,7 @@ from fairlead.workflow import Workflow
 from fairlead_worker.logged import LoggedRun
 from fairlead_worker.runner import STUBBORN, Run, Tools
 from fairlead_worker.sweeper import Sweeper
+from fairlead_worker.tally import Outcome
 from fairlead_worker.topics import TopicRuns
 
 log = logs.get("fairlead.worker")
@@ -60,7 +61,8 @@ EDGE_GONE_AFTER = 2
 class _Share:
     """A kind of work, its limit, and the queue groups that are left when that is reached."""
 
-    def __init__(self, flows: list[tuple[Route, Workflow]], limit: int) -> None:
+    def __init__(self, name: str, flows: list[tuple[Route, Workflow]], limit: int) -> None:
+        self.name = name
         self.flows = flows
         self.limit = limit
         self.runs = 0
@@ -89,6 +91,7 @@ class Hands:
         ticked: loop time of the last tick; the watchdog reads it from its own thread.
         leaving: whether new work is declined for good.
         sweeper: looks after runs with `resume` that are in nobody's hands.
+        shares: of its limits. tally: what was counted here.
     """
 
     def __init__(
@@ -101,15 +104,16 @@ class Hands:
         """Args: limits: messages, and connections with streams, at once."""
         self.runs: dict[tuple[str, int], Run] = {}
         self.leaving = False
+        self.tally = tools.tally
         self._tools = tools
         self._bus: Bus = tools.bus
         flows = list(flows)
         served = [(route, flow) for route, flow in flows if _asked_for(route)]
-        self._shares = [
-            _Share([each for each in served if not _long(each[0])], limits[0]),
-            _Share([each for each in served if _long(each[0])], limits[1]),
+        self.shares = [
+            _Share("messages", [each for each in served if not _long(each[0])], limits[0]),
+            _Share("streams", [each for each in served if _long(each[0])], limits[1]),
         ]
-        long = self._shares[1]
+        long = self.shares[1]
         self._topics = TopicRuns(
             tools, flows, lambda: long.full, functools.partial(self._count, long)
         )
@@ -135,7 +139,7 @@ class Hands:
         self._bus.subscribe(subjects.handed_all(self._worker), self._handed)
         self._bus.subscribe(subjects.roll, lambda *_: self.beat())
         self._bus.on_up.append(self.beat)
-        for share in self._shares:
+        for share in self.shares:
             self._join(share)
         self._topics.open()
         self.beat()
@@ -179,7 +183,7 @@ class Hands:
         self.beat()
         try:
             async with asyncio.timeout(grace):
-                await self._leave(*self._shares)
+                await self._leave(*self.shares)
                 for run in self.runs.values():
                     if run.inbox is not None:
                         run.hand_over()
@@ -216,6 +220,7 @@ class Hands:
         if (same := self.runs.get(name)) is not None and self._adopted(same, answer.attempt, reply):
             return
         if self.leaving or share.full:
+            self.tally.busy += 1
             self._bus.publish(reply, bytes([Answer.BUSY]))
             return
         self._begin(share, self._made(route, flow, work, subject, reply, answer))
@@ -242,6 +247,8 @@ class Hands:
 
     def _begin(self, share: _Share, run: Run) -> None:
         run.doubted = self._doubting
+        run.began = run.tally.begun(run.work, run.attempt)
+        run.tally.taken_over += run.work.kind is Kind.REOPEN and not isinstance(run, LoggedRun)
         self.runs[run.name] = run
         self._empty.clear()
         run.task = self._loop.create_task(run.carry_out())
@@ -258,7 +265,7 @@ class Hands:
             self._received(*served, inbound, reply, data, headers)
 
     def _served(self, feature: str, workflow: str) -> tuple[_Share, Route, Workflow] | None:
-        for share in self._shares:
+        for share in self.shares:
             for route, flow in share.flows:
                 if (route.feature, route.workflow) == (feature, workflow):
                     return share, route, flow
@@ -287,6 +294,10 @@ class Hands:
         self.runs.pop(run.name, None)
 
     def _ended(self, share: _Share, run: Run, task: asyncio.Task[None]) -> None:
+        outcome: Outcome = "left" if run.leaving or task.cancelled() else run.outcome
+        if run.cancelled is not None:
+            outcome = "cancelled"
+        run.tally.ended(run.work, outcome, run.began)
         if self.runs.get(run.name) is run and not (task.cancelled() and self.leaving):
             del self.runs[run.name]
         if task.cancelled():
@@ -393,6 +404,7 @@ class Hands:
         if still < STILL or self._doubting:
             return
         log.warning("the loop stood still; what waited is asked for", seconds=round(still, 1))
+        self.tally.standstills += 1
         self._doubting = True
         for run in self.runs.values():
             run.doubted = True

@@ -161,6 +161,7 @@ class LoggedRun(Run):
             attempt, number = (entry.attempt, entry.number) if entry is not None else (0, 0)
             start = await self._next(entry)
             await self._begin(attempt + 1, start, number, place)
+            self.tally.taken_over += 1
             if place:
                 await runstore.shorten(self._bus, run, place + 1)
         except LookupError as error:
@@ -247,6 +248,7 @@ class LoggedRun(Run):
 
     async def _say_in_turn(self, answer: bytes, size: int) -> None:
         assert self._writer is not None, "nothing is said before the run has begun"
+        self.tally.items += 1
         await self._before_a_word()
         await self._writer.append(answer)
 

@@ -43,6 +43,7 @@ from fairlead.telemetry import Hop, Tracing, new_trace_id, parent_of
 from fairlead.workflow import Workflow
 from fairlead_worker import policies
 from fairlead_worker.inbox import Inbox
+from fairlead_worker.tally import Outcome, WorkerTally
 
 log = logs.get("fairlead.worker")
 _failed = logs.Seldom(log.error, "execute failed", ["workflow"], burst=100)
@@ -73,6 +74,7 @@ class Tools:
     history: dict[str, bool]  # topic template → whether its rooms are stored
     dev: bool
     policy_timeout: float  # seconds
+    tally: WorkerTally
 
 
 class Run:
@@ -87,6 +89,8 @@ class Run:
         emitted: whether anything was said to the client or the room.
         inbox: of the run of a connection, what its client says; else None.
         leaving: whether it is handed over, since this worker stops.
+        outcome: how it ended, if nobody ended it. began: as its tally has it.
+        tally: what is counted of its workflow.
     """
 
     def __init__(
@@ -97,6 +101,9 @@ class Run:
         self.route = route
         self.flow = flow
         self.work = work
+        self.tally = tools.tally.of(route)
+        self.outcome: Outcome = "done"
+        self.began = 0.0
         self.reply = reply
         self.inbound = subject
         self.connection, self.message, self.attempt = answer
@@ -413,10 +420,12 @@ class Run:
             NotStored: it is not.
         """
         bus = self.tools.bus
+        self.tally.published += 1
         subject = bus.subjects.log(self.topic, self.channel)
         if self.tools.history.get(self.route.topic):
             headers["Nats-Msg-Id"] = self._message_id(subject, encoded)
-            await bus.store(subject, encoded, headers)
+            stored = await bus.store(subject, encoded, headers)
+            self.tools.tally.duplicates += stored.duplicate
         else:
             await bus.ready()
             bus.publish(subject, encoded, headers=headers)
@@ -546,6 +555,7 @@ class Run:
                 stand still one day.
         """
         await self._before_a_word()
+        self.tally.items += 1
         if self._abandoned:
             self._nobody_reads()
             return
@@ -599,6 +609,7 @@ class Run:
             self.tools.bus.publish(self.reply, answer)
 
     def _fail(self, body: dict[str, Any], error: BaseException | None) -> None:
+        self.outcome = "refused" if error is None else "failed"
         if error is not None:
             errorfeed.report(error, self.route.label, self.trace_id)
             _failed(exc_info=error, **self.logged())

@@ -18,8 +18,10 @@ from fairlead.publisher import Publisher
 from fairlead.readiness import Readiness
 from fairlead.workflow import Project
 from fairlead_worker.hands import Hands
+from fairlead_worker.metrics import FIGURES
 from fairlead_worker.runner import Tools
 from fairlead_worker.settings import WorkerSettings
+from fairlead_worker.tally import WorkerTally
 from fairlead_worker.watchdog import Watchdog
 
 log = logs.get("fairlead.worker")
@@ -48,8 +50,9 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
     worker = secrets.token_hex(4)
     logs.identify(worker)
     stop, now = process.signals()
-    readiness = Readiness(settings.ready_grace)
-    async with readiness.admin(settings.admin_host, settings.admin_port) as admin:
+    readiness = Readiness(settings.ready_grace, "no work is taken yet")
+    opened = readiness.admin(settings.admin_host, settings.admin_port, "worker", worker)
+    async with opened as admin:
         options = BusOptions(
             settings.servers, Subjects(settings.app), "worker", worker, settings.replicas,
             settings.credentials,
@@ -66,13 +69,18 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             manifest = project.manifest()
             build = await _introduce(bus, project, settings.allow_shrink)
             history = {topic: kept is not None for topic, kept in manifest.topics.items()}
-            tools = Tools(bus, threads, tracing, history, settings.dev, settings.policy_timeout)
+            tally = WorkerTally()
+            tools = Tools(
+                bus, threads, tracing, history, settings.dev, settings.policy_timeout, tally
+            )
             limits = settings.concurrency, settings.streams
             hands = Hands(tools, project.workflows(), limits, build)
+            admin.metrics.add(FIGURES, hands)
             admin.publisher = Publisher(bus, lambda: manifest.topics)
             watchdog = Watchdog(lambda: hands.ticked, bus.cut)
             ticking = asyncio.create_task(hands.tick())
             sweeping = asyncio.create_task(_sweep(hands, manifest))
+            measuring = asyncio.create_task(bus.measure())
             watchdog.start()
             hands.open()
             await bus.round_trip()
@@ -83,7 +91,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             readiness.draining = True
             await process.unless(asyncio.ensure_future(hands.leave(settings.drain_grace)), now)
             watchdog.stop()
-            await process.end(ticking, sweeping)
+            await process.end(ticking, sweeping, measuring)
         finally:
             errorfeed.detach()
             await bus.close()

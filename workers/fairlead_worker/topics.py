@@ -33,6 +33,7 @@ from fairlead.protocol.subjects import WORKERS
 from fairlead.telemetry import Hop
 from fairlead.workflow import Workflow
 from fairlead_worker.runner import STUBBORN, Run, Tools
+from fairlead_worker.tally import Outcome
 
 log = logs.get("fairlead.worker")
 _untaken = logs.Seldom(log.warning, "the lease of a room cannot be taken yet", ["workflow"])
@@ -147,6 +148,7 @@ class TopicRuns:
             return
         room = _Room(self._tools, self._leases, held, route, flow, subject, word)
         self._rooms[subject] = room
+        self._tools.tally.of(route).taken_over += held.state.attempt > 0
         if self._leaving:
             room.end()
         await room.serve()
@@ -424,7 +426,15 @@ class _Room:
             started = self._loop.time()
             self._run = TopicRun(self, attempt)
             self._run.task = asyncio.current_task()
-            if await self._run.succeeded():
+            tally, work = self._run.tally, self._run.work
+            began = tally.begun(work, attempt)
+            outcome: Outcome = "left"  # or nobody is there any more
+            try:
+                succeeded = await self._run.succeeded()
+                outcome = self._run.outcome
+            finally:
+                tally.ended(work, outcome, began)
+            if succeeded:
                 self._state = State(attempt, over=True)
                 self._tell(Standing(True, self._state))
                 return

@@ -6,18 +6,14 @@ is shut, so that the server stops, and the log shows where it is stuck.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 
 from fairlead import logs
+from fairlead.looplag import STUCK_AFTER, stack_of
 
 log = logs.get("fairlead.worker")
-
-STUCK_AFTER = 5.0
-"""Seconds without a tick of the loop."""
 
 LOOK_EVERY = 0.5
 
@@ -52,8 +48,7 @@ class Watchdog:
             if still < STUCK_AFTER or bitten_at == ticked:
                 continue
             bitten_at = ticked
-            frame = sys._current_frames().get(self._watched)
-            stack = "".join(traceback.format_stack(frame)) if frame is not None else "unknown\n"
+            stack = "".join(stack_of(self._watched)) or "unknown\n"
             log.error(
                 "the loop has been stuck; leaving NATS until it runs again. Something blocks in an "
                 "async function; make it a plain def, which runs in a thread",
