@@ -165,7 +165,7 @@ def test_an_exporter_that_is_not_built_in_is_told(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING):
         environ = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
         assert metrics.pushes(environ)
-    assert "grpc is not built in" in caplog.text
+    assert "not built in; http/protobuf is used found=grpc" in caplog.text
 
 
 async def test_what_is_pushed_is_what_is_scraped(monkeypatch: pytest.MonkeyPatch) -> None:
