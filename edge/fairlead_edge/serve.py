@@ -98,7 +98,7 @@ async def _serve(settings: EdgeSettings) -> None:
             bus = connecting.result()
             readiness.bus = bus
             try:
-                host = Host(bus, edge, settings, telemetry.setup("edge"))
+                host = Host(bus, edge, settings, telemetry.setup("edge", edge))
                 admin_state.publisher = Publisher(bus, lambda: host.fleet.table.topics)
 
                 def serving_now() -> None:

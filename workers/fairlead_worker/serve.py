@@ -60,7 +60,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
         readiness.bus = bus
         errorfeed.attach(bus, worker)
         threads = ThreadPoolExecutor(min(settings.concurrency, THREADS), "execute")
-        tracing = telemetry.setup("worker")
+        tracing = telemetry.setup("worker", worker)
         try:
             manifest = project.manifest()
             build = await _introduce(bus, project, settings.allow_shrink)
