@@ -99,7 +99,9 @@ async def _serve(settings: EdgeSettings) -> None:
             readiness.bus = bus
             try:
                 host = Host(bus, edge, settings, telemetry.setup("edge", edge))
-                admin_state.publisher = Publisher(bus, lambda: host.fleet.table.topics)
+                admin_state.publisher = Publisher(
+                    bus, lambda: host.fleet.table.topics, host.tracing
+                )
 
                 def serving_now() -> None:
                     readiness.serving = True

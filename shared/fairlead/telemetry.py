@@ -1,4 +1,6 @@
-"""Tracing: the only module that knows OpenTelemetry, and when not to call it.
+"""Tracing: the module that knows OpenTelemetry, and when not to call it.
+
+`sampling.py` and `following.py` extend its classes; they are loaded where something is traced.
 
 A recorded span costs 25-32 µs, an unrecorded one 3.5 µs, a look at a flag 0.1 µs
 (measured), so whether a message is sampled is decided once, where it comes in, and

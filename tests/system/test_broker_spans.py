@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import nats
+from nats.aio.msg import Msg
 
 from support.cluster import cluster
 from support.otlp import Span
@@ -112,7 +113,7 @@ async def test_what_is_not_sampled_carries_no_header_and_nats_tells_nothing(tmp_
         heard = []
         listener = await nats.connect(server.url)
 
-        async def hear(message: nats.aio.msg.Msg) -> None:
+        async def hear(message: Msg) -> None:
             heard.append(message)
 
         await listener.subscribe(f"fl.{APP}.in.>", cb=hear)

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 
 from fairlead.testing.program import SLOWER
 from support.kick import KICKABLE, kick
-from support.system import NatsServer, frame, nats_server, upgraded
+from support.system import NatsServer, frame, nats_server, request, upgraded
 from support.tracing import (
     Traced,
     all_of,
@@ -322,6 +322,45 @@ async def test_a_letter_to_nobody_says_so_in_its_spans(traced: Traced) -> None:
     for operation in ("receive", "process", "publish"):
         span = one(spans, operation)
         assert (span.attributes["error.type"], span.failed) == ("404", False), "no fault of ours"
+
+
+@pytest.mark.parametrize("process", ["edge", "worker"])
+async def test_what_is_posted_is_published_by_who_was_asked(traced: Traced, process: str) -> None:
+    """`POST /publish`, with the caller's own span above it."""
+    asked = traced.edges[0] if process == "edge" else traced.workers[0]
+    room, parent = new_room(), new_parent()
+    said = {"topic": f"rooms.{room.rpartition('/')[2]}", "data": "hello"}
+    async with traced.edges[1].v1(room) as member:
+        status, _, _ = await request(
+            f"http://127.0.0.1:{asked.admin_port}/publish",
+            json.dumps(said).encode(),
+            headers={"traceparent": parent},
+        )
+        assert status == 200
+        heard = await member.until("message")
+        spans = await traced.spans.trace(trace_id(parent), 2)
+    publish, deliver = one(spans, "publish"), one(spans, "deliver")
+    assert (publish.parent, deliver.parent) == (span_id(parent), publish.id)
+    assert (publish.name, publish.kind) == ("publish rooms.{room}", "producer")
+    assert publish.instance == await id_of(asked)
+    assert publish.attributes["messaging.destination.name"] == f"{said['topic']}.-"
+    assert heard["trace"] == traceparent(deliver)
+
+
+async def test_what_is_posted_by_nobody_who_is_traced_is_sampled_by_the_ratio(
+    traced: Traced,
+) -> None:
+    room = new_room()
+    said = {"topic": f"rooms.{room.rpartition('/')[2]}", "data": "hello"}
+    url = f"http://127.0.0.1:{traced.edges[0].admin_port}/publish"
+    async with traced.edges[0].v1(room) as member:
+        await request(url, json.dumps(said).encode())
+        heard = await member.until("message")
+        spans = await traced.spans.trace(trace_id(heard["trace"]), 2)
+        silent = {"traceparent": new_parent(sampled=False)}
+        await request(url, json.dumps(said).encode(), headers=silent)
+        assert "trace" not in await member.until("message")
+    assert one(spans, "publish").parent == ""
 
 
 async def test_of_a_long_answer_to_a_room_the_first_hundred_items_have_spans(

@@ -68,7 +68,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             tools = Tools(bus, threads, tracing, history, settings.dev, settings.policy_timeout)
             limits = settings.concurrency, settings.streams
             hands = Hands(tools, project.workflows(), limits, build)
-            admin.publisher = Publisher(bus, lambda: manifest.topics)
+            admin.publisher = Publisher(bus, lambda: manifest.topics, tracing)
             watchdog = Watchdog(lambda: hands.ticked, bus.cut)
             ticking = asyncio.create_task(hands.tick())
             sweeping = asyncio.create_task(_sweep(hands, manifest))
