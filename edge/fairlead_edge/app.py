@@ -325,6 +325,7 @@ async def _stream(
     if hop is not None:
         hop.set("http.response.status_code", 200)
         hop.end()
+        stream.connected = Connected(hop.parent)
     writing = asyncio.ensure_future(_write(stream, str(trace), send))
     ends: set[asyncio.Future[Any]] = {writing, leaving, stream.cut}
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

@@ -56,10 +56,10 @@ class Who(Protocol):
 
 
 class Connected:
-    """A connection whose handshake was sampled.
+    """A connection, or an event stream, whose handshake or request was sampled.
 
     Attributes:
-        trace: of its `connect`. since: loop time; received: messages.
+        trace: of its `connect` or `receive`. since: loop time; received: messages.
     """
 
     __slots__ = ("received", "since", "trace")
@@ -114,20 +114,34 @@ class Spans:
 
     def close(self, client: Who, connected: Connected, code: int) -> None:
         """The end of a connection whose handshake was sampled: a trace of its own."""
-        route = client.route
-        attributes: dict[str, str | int | float] = {
-            "messaging.operation.name": "close",
-            "messaging.destination.template": route.name,
-            "fairlead.close.code": code,
-            "fairlead.connected": asyncio.get_running_loop().time() - connected.since,
-            "fairlead.received": connected.received,
-            **_of(route, client.id),
-        }
-        links = [connected.trace]
-        hop = self._tracing.start(f"close {route.name}", "internal", None, attributes, links)
+        hop = self._close(client, connected)
+        hop.set("fairlead.close.code", code)
+        hop.set("fairlead.received", connected.received)
         if code not in FAREWELLS and code not in (NO_CODE, CUT):
             hop.refuse(code, code in TROUBLE)
         hop.end()
+
+    def end(self, client: Who, connected: Connected, failure: int | None) -> None:
+        """The end of an event stream whose request was sampled, as `close`.
+
+        Args:
+            failure: the status of the problem that it ended with.
+        """
+        hop = self._close(client, connected)
+        if failure is not None:
+            hop.refuse(failure)
+        hop.end()
+
+    def _close(self, client: Who, connected: Connected) -> Hop:
+        route = client.route
+        attributes: dict[str, str | float] = {
+            "messaging.operation.name": "close",
+            "messaging.destination.template": route.name,
+            "fairlead.connected": asyncio.get_running_loop().time() - connected.since,
+            **_of(route, client.id),
+        }
+        links = [connected.trace]
+        return self._tracing.start(f"close {route.name}", "internal", None, attributes, links)
 
     def replay(
         self, route: Route, connection: str, parent: Traceparent, rooms: int = 1

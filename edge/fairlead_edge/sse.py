@@ -32,6 +32,7 @@ from fairlead_edge.outgoing import Batch
 from fairlead_edge.relay import Flight, Owner
 from fairlead_edge.replay import Replay, Returning
 from fairlead_edge.room import SSE_JSON, SSE_TEXT, Room, RoomMessage, encode_cursor, sse_item
+from fairlead_edge.spans import Connected
 from fairlead_edge.watched import Waiting, Watch
 
 log = logging.getLogger("fairlead.edge")
@@ -96,6 +97,7 @@ class Stream(Owner):
         cut: done when its client reads so slowly that it is given up.
         run, key: id and token of its run, or "" without one.
         who: its subject's id, or "".
+        connected: what its end links to; None where its request was not sampled.
     """
 
     def __init__(self, host: Host, route: Route, rooms: Sequence[Room] = ()) -> None:
@@ -108,6 +110,7 @@ class Stream(Owner):
         self.run = ""
         self.key = ""
         self.who = ""
+        self.connected: Connected | None = None
         self._host = host
         self._rooms = rooms
         # One room speaks to the stream itself, in bytes that all its members share.
@@ -125,6 +128,7 @@ class Stream(Owner):
         self._members: list[tuple[Room, Returning]] = []
         self._ended = False
         self._gone = False
+        self._failure: int | None = None
         self._text = route.format == "text"
 
     @property
@@ -288,6 +292,7 @@ class Stream(Owner):
     def show_end(self, failure: dict[str, Any] | None) -> None:
         """The run is over."""
         if failure is not None:
+            self._failure = int(failure["status"])
             self._write(named_event("error", failure), None)
         # The id tells a later request that this ended; without data some clients forget it.
         end = cursor.encode(cursor.End(self.run), self.route.endpoint)
@@ -312,6 +317,7 @@ class Stream(Owner):
         """The client reads so slowly that it is cut off."""
         if not self.cut.done():
             self._host.buffers.closed += 1
+            self._failure = Close.SLOW_CONSUMER
             log.warning("a slow consumer is cut off", extra={"connection": self.id})
             self.cut.set_result(None)
 
@@ -431,3 +437,5 @@ class Stream(Owner):
         if flight is not None and not goes_on:
             self._host.relay.cancel(flight)
         self._host.left(self)
+        if self.connected is not None and self._host.spans is not None:
+            self._host.spans.end(self, self.connected, self._failure)

@@ -169,6 +169,26 @@ async def test_the_end_of_a_connection(code: int, error: str | None, status: Sta
     assert (span.attributes.get("error.type"), span.status.status_code) == (error, status)
 
 
+@pytest.mark.parametrize(
+    ("failure", "error", "status"),
+    [
+        (None, None, StatusCode.UNSET),
+        (404, "404", StatusCode.UNSET),
+        (503, "503", StatusCode.ERROR),
+        (4001, "4001", StatusCode.ERROR),
+    ],
+)
+async def test_the_end_of_an_event_stream(
+    failure: int | None, error: str | None, status: StatusCode
+) -> None:
+    recorded = Recorded()
+    recorded.spans.end(Client(), Connected(PARENT), failure)
+    span = recorded.one()
+    assert (span.name, span.parent) == ("close chat", None)
+    assert "fairlead.close.code" not in span.attributes
+    assert (span.attributes.get("error.type"), span.status.status_code) == (error, status)
+
+
 # Replaying
 
 

@@ -84,6 +84,17 @@ async def test_receive_ends_with_the_head_and_process_with_the_run(
     assert receive.attributes["fairlead.connection"] == connection
     assert process.attributes["fairlead.connection"] == connection
     assert process.parent == receive.id
+    close = await traced.spans.wait(
+        "the end of the stream",
+        lambda span: (
+            span.operation == "close" and span.attributes["fairlead.connection"] == connection
+        ),
+    )
+    assert (close.name, close.parent, close.links) == (
+        "close /support/stream/count", "", [receive.place],
+    )  # fmt: skip
+    assert close.attributes["fairlead.connected"] > 0
+    assert "error.type" not in close.attributes
     assert events_of(process) == items(3), "three items, two events: never one per item"
     assert process.start <= process.events[0].at <= process.events[1].at <= process.end
     assert receive.end < process.end
@@ -144,6 +155,24 @@ async def test_a_lost_worker_before_the_head_is_an_event_and_its_run_is_started_
     assert (process.parent, process.links) == (receive.id, [receive.place])
     assert process.attributes["fairlead.attempt"] == 2
     assert process.attributes["fairlead.queue.wait"] < 4 * SLOWER, "of this attempt"
+
+
+async def test_a_run_whose_worker_is_lost_is_an_error_of_its_stream(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    """`on_worker_lost="error"`: its `process` died with it, so the end of the stream says it."""
+    async with traced_system(nats, tmp_path, edges=1, workers=1) as traced:
+        parent = new_parent()
+        path = f"{STREAM}/once?go={tmp_path}/never"
+        async with traced.edges[0].events(path, **of_parent(parent)) as stream:
+            assert await data(stream) == "0"
+            await traced.worker()
+            traced.workers[0].kill()
+            assert (await stream.next())["event"] == "error"
+            close = await traced.spans.wait("the end", lambda span: span.operation == "close")
+        (receive,) = traced.spans.of(trace_id(parent))
+    assert (close.attributes["error.type"], close.failed) == ("503", True)
+    assert close.links == [receive.place]
 
 
 # Runs that are kept

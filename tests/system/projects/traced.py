@@ -171,6 +171,13 @@ async def count(ctx: SSE) -> AsyncIterator[int]:
         await signalled(ctx.query["go"])
 
 
+@support.sse("/once", tag="stream")
+async def once(ctx: SSE) -> AsyncIterator[int]:
+    """One item, and no more before a file `?go=` is there; a lost worker ends it."""
+    yield 0
+    await signalled(ctx.query["go"])
+
+
 @support.sse("/kept", tag="stream", resume="5m")
 async def kept(ctx: SSE) -> AsyncIterator[str]:
     """Two items, a file `?go=`, two more."""
