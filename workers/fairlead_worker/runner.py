@@ -172,6 +172,7 @@ class Run:
                 await self._execute(arguments)
         except asyncio.CancelledError:
             if self.cancelled is None and not self.leaving:
+                self._left_open()
                 raise  # the process ends: another worker takes it up
             self.refuse()
         except Invalid as error:
@@ -216,6 +217,11 @@ class Run:
         processing, self._processing = self._processing, None
         if processing is not None:
             processing.end()
+
+    def _left_open(self) -> None:
+        """It ends here before its end, and goes on elsewhere."""
+        if self._processing is not None:
+            self._processing.hop.event("handed over")
 
     def _publishing(self, size: int, direct: bool = False) -> Hop | None:
         """The span of something that goes to others, if that is sampled.
@@ -522,8 +528,7 @@ class Run:
     def refuse(self) -> None:
         """Say why it ends before its end: it was cancelled, or another worker is to run it."""
         if self.leaving:
-            if self._processing is not None:
-                self._processing.hop.event("handed over")
+            self._left_open()
             self._say(bytes([Answer.LEFT]))
         else:
             self._fail(problem(CANCELLED, "cancelled"), None)
