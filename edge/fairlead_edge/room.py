@@ -337,6 +337,12 @@ class Room:
                 continue
             encoded = [encode(message, dialect) for message in shown]
             joined, whole = b"".join(encoded), _batch(encoded, shown, bool(watches))
+            if not excluded and not watches:  # as it is nearly always
+                everybody = list(members)
+                written += len(everybody)
+                for member in everybody:
+                    slow += member.room_bytes(joined, whole)
+                continue
             for member in list(members):
                 data, batch, parts = joined, whole, encoded
                 if excluded and member.id in excluded:
