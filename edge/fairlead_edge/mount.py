@@ -132,7 +132,7 @@ class Edge:
             readiness.draining = True
 
         try:
-            host = Host(bus, edge, settings, telemetry.setup("edge"), self._tally)
+            host = Host(bus, edge, settings, telemetry.setup("edge", edge), self._tally)
             self._metrics.add(FIGURES, host)
             await live(
                 self._app, host, self._stop, self._now,

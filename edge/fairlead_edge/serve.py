@@ -102,9 +102,11 @@ async def _serve(settings: EdgeSettings) -> None:
             bus = connecting.result()
             readiness.bus = bus
             try:
-                host = Host(bus, edge, settings, telemetry.setup("edge"), tally)
+                host = Host(bus, edge, settings, telemetry.setup("edge", edge), tally)
                 admin_state.metrics.add(FIGURES, host)
-                admin_state.publisher = Publisher(bus, lambda: host.fleet.table.topics)
+                admin_state.publisher = Publisher(
+                    bus, lambda: host.fleet.table.topics, host.tracing
+                )
 
                 def serving_now() -> None:
                     readiness.serving = True

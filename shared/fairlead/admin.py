@@ -143,8 +143,11 @@ async def publish(state: AdminState, request: Request) -> Response:
         channel = channel_or_default(body.get("channel"))
         made = await _on_its_loop(
             state,
-            state.publisher.publish(body["topic"], channel, data_type, data, body.get("id", "")),
-        )
+            state.publisher.publish(
+                body["topic"], channel, data_type, data, body.get("id", ""),
+                request.headers.get("traceparent", ""),
+            ),
+        )  # fmt: skip
     except ClientDisconnect:
         return Response(status_code=400)
     except (ValueError, BadName) as error:

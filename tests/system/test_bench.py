@@ -22,6 +22,7 @@ def test_each_benchmark_is_complete(tmp_path: Path) -> None:
     assert set(benchmarks) == {
         "fanout-burst", "fanout-paced", "echo-1", "echo-100", "idle", "tracing",
         "observed-echo", "observed-fanout", "scraped",
+        "export-lag",
     }  # fmt: skip
     for name, benchmark in benchmarks.items():
         assert benchmark["problems"] == [], name
