@@ -13,6 +13,7 @@ PACKAGES = {
     "shared": ROOT / "shared/fairlead",
     "edge": ROOT / "edge/fairlead_edge",
     "workers": ROOT / "workers/fairlead_worker",
+    "console": ROOT / "console/fairlead_console",
 }
 
 NO_TEST_OF_THEIR_OWN = {
@@ -69,6 +70,10 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/commands.py": "tests/shared/test_cli.py and tests/system",
     "edge/cli.py": "the command that starts serve.py: tests/shared/test_cli.py",
     "workers/cli.py": "the command that starts serve.py: tests/shared/test_cli.py",
+    # The console: a process whose ports are what it is for.
+    "console/app.py": "tests/system/test_console.py",
+    "console/serve.py": "tests/system/test_console.py",
+    "console/cli.py": "the command that starts serve.py: tests/system/test_console.py",
 }
 """Module → where it is tested instead, or why it is not."""
 

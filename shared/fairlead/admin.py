@@ -70,6 +70,12 @@ async def read_body(request: Request, limit: int) -> bytes | None:
 
 
 def build_app(state: AdminState) -> Starlette:
+    return Starlette(routes=routes(state))
+
+
+def routes(state: AdminState) -> list[Route]:
+    """What every admin port answers."""
+
     async def livez(_: Request) -> Response:
         return json_response(200, {"live": True})
 
@@ -77,19 +83,18 @@ def build_app(state: AdminState) -> Starlette:
         ready, body = state.readiness.report()
         return json_response(200 if ready else 503, body)
 
-    async def publish(request: Request) -> Response:
-        return await _publish(state, request)
+    async def post(request: Request) -> Response:
+        return await publish(state, request)
 
-    return Starlette(
-        routes=[
-            Route("/livez", livez),
-            Route("/readyz", readyz),
-            Route("/publish", publish, methods=["POST"]),
-        ]
-    )
+    return [
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/publish", post, methods=["POST"]),
+    ]
 
 
-async def _publish(state: AdminState, request: Request) -> Response:
+async def publish(state: AdminState, request: Request) -> Response:
+    """The answer to `POST /publish`."""
     if state.publisher is None:
         return problem_response(503, "not connected to NATS yet", {"Retry-After": "1"})
     try:
@@ -130,24 +135,26 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve(state: AdminState, host: str, port: int) -> AsyncIterator[int]:
-    """Keep the port open; yields its number.
+async def serve(app: Starlette, host: str, port: int, name: str) -> AsyncIterator[int]:
+    """Keep a port open; yields its number.
+
+    Args:
+        name: of the port, in the log.
 
     Raises:
         OSError: it cannot be had.
     """
     listener = listen(host, port)
     config = uvicorn.Config(
-        build_app(state), lifespan="off", log_config=None, access_log=False, ws="none",
+        app, lifespan="off", log_config=None, access_log=False, ws="none",
         timeout_graceful_shutdown=1,
     )  # fmt: skip
     server = _Server(config)
     serving = asyncio.create_task(server._serve([listener]))
     try:
-        log.info(
-            "admin port %d", listener.getsockname()[1], extra={"port": listener.getsockname()[1]}
-        )
-        yield int(listener.getsockname()[1])
+        number = int(listener.getsockname()[1])
+        log.info("%s %d", name, number, extra={"port": number})
+        yield number
     finally:
         server.should_exit = True
         await serving

@@ -69,7 +69,7 @@ class Readiness:
             return
         from fairlead import admin  # the web server is for those who open a port
 
-        async with admin.serve(state, host, port):
+        async with admin.serve(admin.build_app(state), host, port, "admin port"):
             yield state
 
 

@@ -1,0 +1,58 @@
+"""A console process: one port, and NATS behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+
+import uvloop
+
+from fairlead import admin, appbus, logs, process
+from fairlead.bus import Bus, BusOptions
+from fairlead.errors import Unusable
+from fairlead.protocol.subjects import Subjects
+from fairlead.readiness import AdminState, Readiness
+from fairlead_console.app import build_app
+from fairlead_console.settings import ConsoleSettings
+
+log = logging.getLogger("fairlead.console")
+
+
+def run(settings: ConsoleSettings) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Returns:
+        0 stopped as asked, 1 failed at start.
+    """
+    logs.configure(settings.dev, "console")
+    try:
+        uvloop.run(_serve(settings))
+    except (Unusable, OSError) as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+async def _serve(settings: ConsoleSettings) -> None:
+    """Answer from the first moment on: what needs NATS says so until it is there."""
+    console = secrets.token_hex(4)
+    stop, _ = process.signals()
+    readiness = Readiness(settings.ready_grace)
+    state = AdminState(readiness)
+    app = build_app(settings, state)
+    async with admin.serve(app, settings.host, settings.port, "console listens on"):
+        options = BusOptions(settings.servers, Subjects(settings.app), "console", console)
+        connecting = asyncio.ensure_future(Bus.connect(options))
+        if await process.unless(connecting, stop):
+            bus = connecting.result()
+            readiness.bus = bus
+            try:
+                state.publisher = appbus.LookingPublisher(bus)
+                readiness.serving = True
+                process.settle()
+                await stop.wait()
+                readiness.draining = True
+            finally:
+                await bus.close()
+    log.info("console %s stopped", console)

@@ -1,0 +1,24 @@
+"""What the console can be told."""
+
+from __future__ import annotations
+
+from fairlead.settings import Duration, NatsSettings, Port
+
+
+class ConsoleSettings(NatsSettings):
+    """Settings of one console process. Times are in seconds."""
+
+    host: str = "127.0.0.1"
+    """Address of the console; whoever reaches it sees what it shows."""
+
+    port: Port = 8002
+    """Port of the console; 0 takes any that is free."""
+
+    token: str = ""
+    """What a request must bring (Authorization: Bearer) to change anything; none is read-only."""
+
+    open_publish: bool = False
+    """Let whoever reaches the port publish, as on any admin port; else it takes the token."""
+
+    ready_grace: Duration = 10.0
+    """Time NATS may be away before /readyz says so."""
