@@ -70,6 +70,7 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/commands.py": "tests/shared/test_cli.py and tests/system",
     "edge/cli.py": "the command that starts serve.py: tests/shared/test_cli.py",
     "workers/cli.py": "the command that starts serve.py: tests/shared/test_cli.py",
+    "console/rows.py": "tests/console/test_waterfall.py, where they are told whole",
     # The console: a process whose ports are what it is for.
     "console/app.py": "tests/system/test_console.py",
     "console/serve.py": "tests/system/test_console.py",
