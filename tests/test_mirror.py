@@ -74,6 +74,7 @@ NO_TEST_OF_THEIR_OWN = {
     # The console: a process whose ports are what it is for.
     "console/app.py": "tests/system/test_console.py",
     "console/serve.py": "tests/system/test_console.py",
+    "console/collector.py": "tests/system/test_traces.py: as OTLP programs see it",
     "console/cli.py": "the command that starts serve.py: tests/system/test_console.py",
 }
 """Module → where it is tested instead, or why it is not."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-PARTS = ("edge", "broker", "queue", "user", "slow", "other")
+PARTS: tuple[str, ...] = ("edge", "broker", "queue", "user", "slow", "other")
 """In the order in which they are told."""
 
 OTHER = "other"

@@ -93,6 +93,6 @@ def operation(name: str, scope: str, system: object = None) -> str:
     return word if ours and word in OPERATIONS else ""
 
 
-def of_connections(operations: set[str]) -> bool:
-    """Whether a trace with these operations is only about connections, not about a message."""
-    return bool(operations) and operations <= _CONNECTIONS
+def is_of_connections(operation: str) -> bool:
+    """Whether such a span tells of a connection, not of a message."""
+    return operation in _CONNECTIONS
