@@ -138,7 +138,7 @@ def _of_clocks(moved: Mapping[Clock, int]) -> Iterator[str]:
     for (service, instance), by in moved.items():
         who = " ".join(word for word in (service, instance) if word) or "a process"
         direction, where = ("behind", "later") if by > 0 else ("ahead", "earlier")
-        amount = f"{abs(by) / 1e6:.3f} ms"
+        amount = f"{abs(by) / 1e6:.4g} ms"
         yield (
             f"the clock of {who} is {amount} or more {direction}; "
             f"what it did is shown {amount} {where}"
