@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fairlead.settings import Duration, NatsSettings, Port
+from fairlead.settings import Bare, Duration, NatsSettings, Port, Positional, Settings
 
 TRACE_MEMORY = 32 * 1024 * 1024
 """Bytes; about 9,000 chat messages (measured)."""
@@ -32,3 +32,40 @@ class ConsoleSettings(NatsSettings):
 
     ready_grace: Duration = 10.0
     """Time NATS may be away before /readyz says so."""
+
+
+Count = Annotated[int | None, Bare("1"), Field(ge=1, le=100, json_schema_extra={"hint": "[N]"})]
+
+
+class TraceSettings(Settings):
+    """What `trace` can be told."""
+
+    trace: Annotated[str, Positional(example="4bf92f35")] = ""
+    """A trace's id, or the first digits of it."""
+
+    last: Count = None
+    """The last message instead, or a list of the last N."""
+
+    slow: Count = None
+    """The slowest message instead, or a list of the slowest N."""
+
+    from_: Annotated[str, Field(json_schema_extra={"hint": "URL"})] = "http://127.0.0.1:8001"
+    """Where the traces are: a console, Jaeger or Tempo."""
+
+    kind: Annotated[
+        Literal["auto", "console", "jaeger", "tempo"],
+        Field(json_schema_extra={"hint": "auto|console|jaeger|tempo"}),
+    ] = "auto"
+    """What answers there; auto asks."""
+
+    service: str = "fairlead-edge"
+    """The service among whose traces Jaeger and Tempo look for the last and the slowest."""
+
+    since: Duration = 3600.0
+    """How far back they look."""
+
+    header: Annotated[str, Field(json_schema_extra={"hint": "NAME:VALUE"})] = ""
+    """A header to send there, for a token or a tenant."""
+
+    json_: bool = False
+    """Print a line of JSON for each trace."""

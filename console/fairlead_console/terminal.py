@@ -73,6 +73,8 @@ def draw_list(
         share = trace["duration"] / longest if longest else 1.0
         bar = pen.stacked(trace["parts"], max(1, round(width * share)), width) if width else Text()
         pen.line(pen.cells(columns, i, bar, "red" if failed[i] else ""))
+    pen.line()
+    pen.said(f"fairlead trace {traces[0]['trace'][:ID]} shows one of them", "dim")
 
 
 def _rows(pen: Pen, rows: Sequence[Row], whole: float) -> None:

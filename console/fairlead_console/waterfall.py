@@ -150,7 +150,7 @@ def _of_what_is_missing(rows: Iterable[Draft], more: int) -> Iterator[str]:
         if row.lost:
             yield (
                 f"{row.name} left no span: its worker was killed or hung, "
-                "or what it sent did not arrive"
+                "or what it recorded has not arrived"
             )
     if more:
         yield f"{more} more spans were not kept"

@@ -162,7 +162,8 @@ def test_attempts_that_were_lost_are_shown_as_a_gap() -> None:
         (1, "process t", "user", 15, 19),
     ]
     assert made["notes"] == [
-        "attempts 1-2 left no span: its worker was killed or hung, or what it sent did not arrive"
+        "attempts 1-2 left no span: its worker was killed or hung, "
+        "or what it recorded has not arrived"
     ]
     assert made["parts"]["other"] == 0.014
 
