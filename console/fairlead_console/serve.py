@@ -18,6 +18,9 @@ from fairlead_console.settings import ConsoleSettings
 
 log = logging.getLogger("fairlead.console")
 
+TOPICS_FOR = 2.0
+"""Seconds after which topics are read again before something is published: in dev they change."""
+
 
 def run(settings: ConsoleSettings) -> int:
     """Serve until SIGTERM or SIGINT.
@@ -48,7 +51,7 @@ async def _serve(settings: ConsoleSettings) -> None:
             bus = connecting.result()
             readiness.bus = bus
             try:
-                state.publisher = appbus.LookingPublisher(bus)
+                state.publisher = appbus.LookingPublisher(bus, TOPICS_FOR)
                 readiness.serving = True
                 process.settle()
                 await stop.wait()

@@ -6,7 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fairlead.dev.settings import DEFAULT_ADMIN_PORT
 from fairlead.settings import Bare, Duration, NatsSettings, Port, Positional, Settings
+
+DEV = f"http://127.0.0.1:{DEFAULT_ADMIN_PORT}"
+"""Where the console of `fairlead dev` is."""
 
 TRACE_MEMORY = 32 * 1024 * 1024
 """Bytes; about 9,000 chat messages (measured)."""
@@ -49,7 +53,7 @@ class TraceSettings(Settings):
     slow: Count = None
     """The slowest message instead, or a list of the slowest N."""
 
-    from_: Annotated[str, Field(json_schema_extra={"hint": "URL"})] = "http://127.0.0.1:8001"
+    from_: Annotated[str, Field(json_schema_extra={"hint": "URL"})] = DEV
     """Where the traces are: a console, Jaeger or Tempo."""
 
     kind: Annotated[

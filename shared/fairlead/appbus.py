@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import math
 import os
 import secrets
 import threading
@@ -138,10 +139,15 @@ class AppBus:
 
 
 class LookingPublisher(Publisher):
-    """A publisher that finds out by itself what workers have declared, once it is asked to."""
+    """A publisher that finds out by itself what workers have declared, once it is asked to.
 
-    def __init__(self, bus: Bus) -> None:
+    Args:
+        good_for: seconds after which what was found is looked for again.
+    """
+
+    def __init__(self, bus: Bus, good_for: float = math.inf) -> None:
         super().__init__(bus, lambda: self._known)
+        self._good_for = max(REFRESH, good_for)
         self._known: dict[str, History | None] = {}
         self._looked = -REFRESH
         self._looking = asyncio.Lock()
@@ -151,7 +157,8 @@ class LookingPublisher(Publisher):
         trace: str = "",
     ) -> str | None:  # fmt: skip
         """As `Publisher.publish`; also waits for NATS, if it is asked."""
-        if template_of(topic, self._known) is None:
+        known = template_of(topic, self._known) is not None
+        if not known or time.monotonic() - self._looked > self._good_for:
             await self._look()
         return await super().publish(topic, channel, data_type, data, id, trace)
 
