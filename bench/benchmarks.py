@@ -13,7 +13,7 @@ from bench.load import EchoResult, Phase, PhaseResult
 from bench.memory import idle
 from bench.scale import Scale
 from bench.system import Nats, system
-from bench.tracing import tracing
+from bench.tracing import LOOPS, export_lag, tracing
 from bench.wire import ECHO, KEPT, PLAIN
 
 WANTED_RATE = Target(">=", 500_000)
@@ -190,5 +190,8 @@ BENCHMARKS: dict[str, Benchmark] = {
             Spec("spans a message at 100 %", "spans"),
         ),
         tracing,
+    ),
+    "export-lag": Benchmark(
+        tuple(Spec(f"{how} {part}", "ms") for how in LOOPS for part in ("p99", "max")), export_lag
     ),
 }

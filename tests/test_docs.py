@@ -44,6 +44,30 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+RECORDING = [
+    "edge/fairlead_edge/*.py",
+    "workers/fairlead_worker/*.py",
+    "shared/fairlead/telemetry.py",
+    "shared/fairlead/publisher.py",
+]
+"""Where spans are made, or told something."""
+
+ATTRIBUTE = re.compile(
+    r"""(?:set|set_attribute)\("([a-z_.]+)"|"((?:fairlead|messaging|network|http|error)\.[a-z_.]+)"(?:: |\])"""
+)
+"""As it is set, or the key of a dict."""
+
+
+def test_each_attribute_of_a_span_is_listed_and_there_are_no_others() -> None:
+    """docs/tracing.md, against the code; those of NATS are put together there, piece by piece."""
+    files = [path for pattern in RECORDING for path in ROOT.glob(pattern)]
+    made = {name for path in files for pair in ATTRIBUTE.findall(path.read_text()) for name in pair}
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "tracing.md").read_text(), re.M)
+    listed = {name for row in rows for name in re.findall(r"`([a-z_]+\.[a-z_.]+)`", row)}
+    of_nats = {name for name in made | listed if name.startswith("fairlead.nats.")}
+    assert listed - of_nats - {"service.name", "service.instance.id"} == made - of_nats - {""}
+
+
 TESTS = [
     code
     for name, code in _snippets()

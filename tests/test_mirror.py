@@ -22,6 +22,7 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/bus.py": "the NATS client: tests/system, all of it",
     "shared/roomlog.py": "reads the streams of a real NATS: tests/system/test_rooms.py",
     "shared/runstore.py": "the stream of the runs, on a real NATS: tests/system/test_runs.py",
+    "edge/broker.py": "what a real nats-server tells: tests/system/test_broker_spans.py",
     "edge/buffers.py": "tests/system/test_overflow.py: the worst of many",
     "edge/questions.py": "tests/system/test_rooms.py, and tests/edge/test_rooms_model.py",
     "edge/runs.py": "tests/system/test_runs.py",

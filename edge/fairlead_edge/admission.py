@@ -144,11 +144,12 @@ async def answered(verdict: asyncio.Future[Verdict], leaving: asyncio.Future[Any
 
 async def checked(
     relay: Relay, id: str, settled: Settled, leaving: asyncio.Future[Any], sent: float,
-    body: bytes = b"", kind: Kind = Kind.CHECK,
+    body: bytes = b"", kind: Kind = Kind.CHECK, hop: Hop | None = None,
 ) -> Verdict:  # fmt: skip
     """Have a worker ask the policies and check the inputs; raises as `answered`."""
     check = Check(relay, id)
-    check.ask(settled, kind, sent, body)
+    trace = "" if hop is None else str(hop.parent)
+    check.ask(settled, kind, sent, body, trace=trace, hop=hop)
     return await given(check, leaving)
 
 

@@ -14,7 +14,7 @@ import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairlead import roomlog
 from fairlead.bus import Bus, Interest, parse_headers
@@ -24,10 +24,12 @@ from fairlead.protocol.lease import Fences
 from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead.roomlog import StreamState
-from fairlead.telemetry import Hop, Tracing, parent_of
 from fairlead_edge.questions import Questions
 from fairlead_edge.ring import Budget
 from fairlead_edge.room import Member, Room, RoomMessage
+
+if TYPE_CHECKING:
+    from fairlead_edge.spans import Spans
 
 log = logging.getLogger("fairlead.edge")
 
@@ -81,7 +83,6 @@ class _Open:
     told: int = 0
     heard: int = 0
     lingering: asyncio.TimerHandle | None = None
-    hops: list[Hop] = field(default_factory=list)
     # What is live while the messages before it are read; None when nothing is being read.
     held: list[tuple[dict[str, str], bytes]] | None = None
 
@@ -93,10 +94,10 @@ class Hub:
         on_occupied: told of a room that gets its first member, and (False) loses its last.
     """
 
-    def __init__(self, bus: Bus, tracing: Tracing | None) -> None:
+    def __init__(self, bus: Bus, spans: Spans | None) -> None:
         self.on_occupied: Callable[[Room, bool], None] = lambda room, occupied: None
         self._bus = bus
-        self._tracing = tracing
+        self._spans = spans
         self._loop = asyncio.get_running_loop()
         self._rooms: dict[str, _Open] = {}
         self._rings = Budget()
@@ -370,12 +371,19 @@ class Hub:
         opened.last = self._loop.time()
         self._take(opened, headers, data)
 
-    def _take(self, opened: _Open, headers: dict[str, str], data: bytes) -> None:
-        """Give a message to the room; it goes out at the end of this turn."""
-        trace = ""
-        if self._tracing is not None and (parent := parent_of(headers.get("traceparent", ""))):
-            trace = self._deliver_span(opened, parent.sampled, str(parent), data)
-        opened.room.received(headers, data, trace)
+    def _take(
+        self, opened: _Open, headers: dict[str, str], data: bytes, missed: bool = False
+    ) -> None:
+        """Give a message to the room; it goes out at the end of this turn.
+
+        Args:
+            missed: it was read from the stream.
+        """
+        if self._spans is not None and (origin := headers.get("traceparent")):
+            trace, watch = self._spans.deliver(opened.room, origin, data, missed)
+            opened.room.received(headers, data, trace, watch)
+        else:
+            opened.room.received(headers, data)
         if len(opened.room.pending) == 1:
             if not self._dirty:
                 self._loop.call_soon(self._flush_all)
@@ -430,9 +438,9 @@ class Hub:
                 await asyncio.sleep(LAG)  # a replica that lags behind
                 continue
             held, opened.held = opened.held, None
-            for headers, data in [*missed, *(held or ())]:
+            for number, (headers, data) in enumerate([*missed, *(held or ())]):
                 if room.position and int(headers["Nats-Sequence"]) > room.position.sequence:
-                    self._take(opened, headers, data)
+                    self._take(opened, headers, data, number < len(missed))
             return
         if opened.held is not None:
             self._lost(opened)
@@ -483,36 +491,13 @@ class Hub:
             except NotStored:
                 await asyncio.sleep(LAG)
 
-    def _deliver_span(self, opened: _Open, sampled: bool, parent: str, data: bytes) -> str:
-        if not sampled or self._tracing is None:
-            return ""
-        name = opened.room.template
-        hop = self._tracing.start(
-            f"deliver {name}",
-            "consumer",
-            parent_of(parent),
-            {
-                "messaging.operation.name": "deliver",
-                "messaging.operation.type": "receive",
-                "messaging.destination.template": name,
-                "messaging.message.body.size": len(data),
-            },
-        )
-        opened.hops.append(hop)
-        return str(hop.parent)
-
     def _flush_all(self) -> None:
         dirty, self._dirty = self._dirty, []
         for opened in dirty:
             self._flush(opened)
 
     def _flush(self, opened: _Open) -> None:
-        members, slow = opened.room.flush()
-        hops, opened.hops = opened.hops, []
-        for hop in hops:
-            hop.set("fairlead.members", members)
-            hop.set("fairlead.slow", slow)
-            hop.end()
+        opened.room.flush()
 
 
 def _patience(opened: _Open) -> float:

@@ -87,7 +87,7 @@ class Edge:
             log.error("the mounted edge cannot serve: %s", error)
             return
         try:
-            host = Host(bus, edge, settings, telemetry.setup("edge"))
+            host = Host(bus, edge, settings, telemetry.setup("edge", edge))
             await live(
                 self._app,
                 host,

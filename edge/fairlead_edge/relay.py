@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ from fairlead.protocol.envelope import Answer, Control, DataType, Kind, Wish, Wo
 from fairlead.protocol.manifest import Beat, Route
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
 from fairlead.protocol.subjects import CENSUS, parse_answer
-from fairlead.telemetry import Hop
+from fairlead.telemetry import BROKEN, Hop
 from fairlead_edge.peers import Peers
 
 log = logging.getLogger("fairlead.edge")
@@ -36,6 +37,9 @@ STILL = 1.0
 
 CREDIT_STEP = 64 * 1024
 """Bytes read by a client after which its run is told."""
+
+ATTEMPT_LOST = "attempt lost"
+"""Name of the event in a span."""
 
 SAY_WAITING_AFTER = 1.0
 """Seconds without NATS after which a client is told that its message waits."""
@@ -68,6 +72,11 @@ class Owner:
     def waiting(self, flight: Flight) -> None:
         """Nobody takes it yet; it is still being tried. Called once."""
 
+    def attempt_lost(self, flight: Flight, why: dict[str, str | int]) -> None:
+        """Another attempt follows, or it is given up; `why` is for those who trace it."""
+        if flight.hop is not None:
+            flight.hop.event(ATTEMPT_LOST, why)
+
     def worker_lost(self, flight: Flight) -> bool:
         """The worker that had it is gone. Returns whether another is to start it anew."""
         return True
@@ -93,7 +102,8 @@ class Flight:
         ref: the number that a `fairlead.v1` client gave it, or None.
         items: how many items have come back in this attempt.
         stale: whether items of an earlier attempt have gone to the client.
-        hop: its `receive` span, or None if it is not sampled.
+        hop: the span that it is part of, or None if that is not sampled. It ends with a message;
+            an open's ends when its client is answered.
     """
 
     __slots__ = (
@@ -154,16 +164,19 @@ class Relay:
         edge: this edge's id.
         patience: seconds that a message waits for a worker to be there.
         choose: names a worker that lives and serves a route; "" if none is known.
+        show: have NATS see the trace of what is sampled, for spans of its own (broker.py).
     """
 
     def __init__(
-        self, bus: Bus, edge: str, peers: Peers, patience: float, choose: Callable[[Route], str]
-    ) -> None:
+        self, bus: Bus, edge: str, peers: Peers, patience: float, choose: Callable[[Route], str],
+        show: bool = False,
+    ) -> None:  # fmt: skip
         self._bus = bus
         self._edge = edge
         self._peers = peers
         self._patience = patience
         self._choose = choose
+        self._show = show
         self._loop = asyncio.get_running_loop()
         self._flights: dict[tuple[str, int], Flight] = {}
         bus.subscribe(bus.subjects.edge_all(edge), self._answered)
@@ -181,6 +194,8 @@ class Relay:
         """Send a message on its way; its owner hears the rest."""
         flight.born = self._loop.time()
         self._flights[flight.name] = flight
+        if flight.hop is not None and flight.work.kind in (Kind.MESSAGE, Kind.OPEN):
+            flight.hop.set("fairlead.run", flight.run_id)
         if self._bus.connected:
             flight.delivery.send(flight.born)
             self._send(flight)
@@ -209,7 +224,8 @@ class Relay:
     def tell_input(self, flight: Flight, number: int, work: Work) -> None:
         """Send a message to the run of its connection, after those that were sent before."""
         data = envelope.encode_work(work)
-        self._tell(flight, envelope.control(Control.INPUT, flight.key, number, data))
+        control = envelope.control(Control.INPUT, flight.key, number, data)
+        self._tell(flight, control, self._headers(work))
 
     def drop_input(self, flight: Flight, number: int) -> None:
         """The client does not want it read any more; `dropped` follows if it was not read yet."""
@@ -224,10 +240,16 @@ class Relay:
         subject = flight.subject
         if worker:
             subject = self._bus.subjects.handed(worker, subject)
-        self._bus.publish(subject, envelope.encode_work(flight.work), reply)
+        headers = self._headers(flight.work) if flight.hop is not None else None
+        self._bus.publish(subject, envelope.encode_work(flight.work), reply, headers)
 
-    def _tell(self, flight: Flight, control: bytes) -> None:
-        self._bus.publish(self._bus.subjects.worker(flight.delivery.worker), control)
+    def _headers(self, work: Work) -> dict[str, str] | None:
+        """What NATS is to see of work; where that is nothing, it has no headers."""
+        return {"traceparent": work.trace} if self._show and work.trace else None
+
+    def _tell(self, flight: Flight, control: bytes, headers: dict[str, str] | None = None) -> None:
+        worker = self._bus.subjects.worker(flight.delivery.worker)
+        self._bus.publish(worker, control, headers=headers)
 
     # In
 
@@ -238,7 +260,7 @@ class Relay:
                 self._count(reply, data)
                 return
             if isinstance(answer, str):
-                self._direct(answer, reply, data)
+                self._direct(answer, reply, data, headers)
                 return
             flight = self._flights.get((answer.connection, answer.message))
             current = flight is not None and flight.delivery.attempt == answer.attempt
@@ -278,6 +300,8 @@ class Relay:
         elif kind == Answer.READ:
             flight.owner.read(flight, envelope.decode_counted(data))
         elif kind == Answer.ACCEPTED:
+            if flight.hop is not None:
+                flight.hop.set("fairlead.attempt", flight.delivery.attempt)
             flight.owner.accepted(flight, *envelope.decode_accepted(data))
         elif kind == Answer.DROPPED:
             flight.owner.dropped(flight, envelope.decode_counted(data))
@@ -308,8 +332,9 @@ class Relay:
         if flight.hop is not None:
             flight.hop.set("fairlead.attempt", flight.delivery.attempt)
             if failure is not None:
-                flight.hop.set("error.type", str(failure.get("status")))
-            flight.hop.end()
+                flight.hop.refuse(int(failure.get("status", BROKEN)))
+            if flight.work.kind is Kind.MESSAGE:
+                flight.hop.end()
         flight.owner.finished(flight, failure)
 
     def _busy(self, flight: Flight) -> None:
@@ -337,6 +362,8 @@ class Relay:
     def _say_waiting(self, flight: Flight) -> None:
         if not flight.told_waiting:
             flight.told_waiting = True
+            if flight.hop is not None:
+                flight.hop.event("no worker")
             flight.owner.waiting(flight)
 
     def _again(self, flight: Flight, state: State) -> None:
@@ -345,7 +372,7 @@ class Relay:
             flight.delivery.send(self._loop.time())
             self._send(flight)
 
-    def _direct(self, connection: str, reply: str, data: bytes) -> None:
+    def _direct(self, connection: str, reply: str, data: bytes, headers: bytes) -> None:
         if data and data[0] == Answer.RUN:
             number, key, who, wish = envelope.decode_run(data)
             flight = self._flights.get((connection, number))
@@ -354,8 +381,7 @@ class Relay:
             return
         if not data or data[0] != Answer.DIRECT:
             raise Malformed(f"a connection is told {data[:1]!r}")
-        topic, sender, data_type, body = envelope.decode_direct(data)
-        there = self._peers.deliver(connection, topic, sender, data_type, body)
+        there = self._peers.deliver(connection, envelope.decode_direct(data), headers)
         if reply:
             self._bus.publish(reply, b"1" if there else b"0")
 
@@ -401,11 +427,12 @@ class Relay:
         if state is State.WAITING:
             self._again(flight, state)
         elif state in (State.SENT, State.TAKEN):
-            self._lost(flight)
+            self._lost(flight, "no beat" if state is State.TAKEN else "no answer")
 
-    def _lost(self, flight: Flight) -> None:
+    def _lost(self, flight: Flight, reason: str) -> None:
         """No `taken` in time, or its worker is gone: the next attempt, if there is to be one."""
         delivery = flight.delivery
+        flight.owner.attempt_lost(flight, _why(flight, reason))
         if delivery.cancelled:
             self._fail(flight, problem(CANCELLED, "cancelled"))
             return
@@ -429,6 +456,7 @@ class Relay:
         if flight.delivery.cancelled:
             self._fail(flight, problem(CANCELLED, "cancelled"))
             return
+        flight.owner.attempt_lost(flight, _why(flight, "handed over"))
         flight.owner.worker_lost(flight)
         flight.delivery.handed_over(self._loop.time())
         self._anew(flight)
@@ -438,6 +466,7 @@ class Relay:
         flight.stale = flight.stale or flight.items > 0 or flight.work.kind is Kind.REOPEN
         flight.items = 0
         flight.uncredited = 0
+        flight.work.sent = time.time()  # what the next attempt waits, counts from here
         self._send(flight, worker)
 
     def beat(self, beat: Beat) -> None:
@@ -451,13 +480,13 @@ class Relay:
                 if flight is not None and str(flight.delivery.attempt) == attempt:
                     flight.delivery.beat(now)
         if beat.leaving and not beat.hands:
-            self.worker_gone(beat.worker)
+            self.worker_gone(beat.worker, "left")
 
-    def worker_gone(self, worker: str) -> None:
+    def worker_gone(self, worker: str, reason: str = "no beat") -> None:
         """What it had goes to another at once."""
         for flight in list(self._flights.values()):
             if flight.delivery.state is State.TAKEN and flight.delivery.worker == worker:
-                self._lost(flight)
+                self._lost(flight, reason)
 
     def _nats_went(self) -> None:
         for flight in self._flights.values():
@@ -477,3 +506,10 @@ class Relay:
         """Nothing was heard for a while, for a reason that is not the workers'."""
         for flight in self._flights.values():
             flight.delivery.back(now)
+
+
+def _why(flight: Flight, reason: str) -> dict[str, str | int]:
+    """What is told of an attempt that was lost."""
+    delivery = flight.delivery
+    told: dict[str, str | int] = {"fairlead.attempt": delivery.attempt, "fairlead.reason": reason}
+    return told | {"fairlead.worker": delivery.worker} if delivery.worker else told

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fairlead.errors import Malformed, NotStored
 from fairlead.protocol import cursor
@@ -21,6 +21,9 @@ from fairlead.protocol.cursor import Position
 from fairlead.protocol.problems import Close
 from fairlead_edge.hub import LAG, LAG_TRIES, Hub
 from fairlead_edge.room import Member, Room, RoomMessage, deliver
+
+if TYPE_CHECKING:
+    from fairlead_edge.spans import Replaying
 
 log = logging.getLogger("fairlead.edge")
 
@@ -42,7 +45,13 @@ class Returning(Member, Protocol):
 
 
 class Replay:
-    """What one client missed, and its way back. Made by `resume`."""
+    """What one client missed, and its way back. Made by `resume`.
+
+    Attributes:
+        span: told of it, where the client's coming is sampled.
+    """
+
+    span: Replaying | None = None
 
     def __init__(self, hub: Hub, room: Room, after: Position, read: list[RoomMessage]) -> None:
         self._hub = hub
@@ -52,6 +61,15 @@ class Replay:
 
     async def run(self, member: Returning) -> None:
         """Send what was missed, in order and once, and make it a member."""
+        code = 0
+        try:
+            code = await self._bring(member)
+        finally:
+            if self.span is not None:
+                self.span.end(code)
+
+    async def _bring(self, member: Returning) -> int:
+        """Returns the code that the client was closed with, 0 if it was not."""
         try:
             while not member.gone and self._room.position is not None:
                 if self._room.ring.covers(self._after.sequence):
@@ -61,7 +79,7 @@ class Replay:
                     self._send(page, member)
                     if len(page) == len(missed):
                         self._hub.join(self._room, member)
-                        return
+                        return 0
                 else:
                     read = self._read or await _read(self._hub, self._room, self._after)
                     if read is None:
@@ -71,12 +89,14 @@ class Replay:
                 await member.drained()
         except Exception as error:  # whatever it is, the client must not stay outside unnoticed
             log.warning("what a client missed cannot be read: %s", error or type(error).__name__)
-        if not member.gone:
-            member.close(Close.POSITION_LOST, "messages were lost; reconnect")
+        if member.gone:
+            return 0
+        member.close(Close.POSITION_LOST, "messages were lost; reconnect")
+        return Close.POSITION_LOST
 
     def _send(self, messages: list[RoomMessage], member: Returning) -> None:
         if messages:
-            deliver(member, messages)
+            deliver(member, messages if self.span is None else self.span.sent(messages))
             newest = messages[-1]
             at = cursor.decode(newest.id or "", self._room.subject)
             assert isinstance(at, Position)

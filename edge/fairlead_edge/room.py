@@ -23,6 +23,7 @@ from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead_edge.outgoing import Batch
 from fairlead_edge.ring import Budget, Ring
+from fairlead_edge.watched import Watch
 
 
 class RoomMessage(NamedTuple):
@@ -35,6 +36,8 @@ class RoomMessage(NamedTuple):
         trace: traceparent of its delivery, or "" if it is not sampled.
         sequence: its place in the room's stream; 0 in a room without history.
         hidden: it has its place, but nobody is shown it: its runner had lost the room by then.
+        origin: traceparent that it came with, or "": what its replays link to.
+        watch: told of its way to the members, if it is sampled.
     """
 
     type: DataType
@@ -45,6 +48,8 @@ class RoomMessage(NamedTuple):
     trace: str = ""
     sequence: int = 0
     hidden: bool = False
+    origin: str = ""
+    watch: Watch | None = None
 
 
 class Member(Protocol):
@@ -192,11 +197,12 @@ class Room:
         members: by dialect.
         fences: of the runners that spoke here so far.
         pending: messages of this turn of the loop, not yet written.
+        watches: of those of them that are sampled.
     """
 
     __slots__ = (
         "channel", "fences", "history", "members", "pending", "position", "ring", "stream",
-        "subject", "template", "topic",
+        "subject", "template", "topic", "watches",
     )  # fmt: skip
 
     def __init__(
@@ -213,6 +219,7 @@ class Room:
         self.ring: Ring[RoomMessage] = Ring(budget)
         self.members: dict[str, dict[Member, None]] = {}
         self.pending: list[RoomMessage] = []
+        self.watches: list[Watch] = []
         self.fences = Fences()
 
     @property
@@ -247,19 +254,28 @@ class Room:
 
     def read(self, headers: Mapping[str, str], data: bytes, fences: Fences) -> RoomMessage:
         """A message as it was read from the room's stream. Args: fences: of those read before it."""
-        return self._message(headers, data, self._place(headers), "", fences)
+        return self._message(headers, data, self._place(headers), fences)
 
-    def received(self, headers: Mapping[str, str], data: bytes, trace: str = "") -> None:
+    def received(
+        self, headers: Mapping[str, str], data: bytes, trace: str = "", watch: Watch | None = None
+    ) -> None:
         """Take a message of the room; it goes out with the next `flush`.
 
         A message with `Nats-Sequence` came through the room's stream and moves the position.
+
+        Args:
+            trace, watch: of its delivery, if that is sampled.
         """
         here = self._place(headers)
-        message = self._message(headers, data, here, trace, self.fences)
+        message = self._message(headers, data, here, self.fences)
         if here is not None and self.position and here.sequence > self.position.sequence:
             self.position = here
             # Who comes back later gets a copy of its own, not this delivery.
-            self.ring.append(message._replace(trace="") if trace else message)
+            self.ring.append(message)
+        if trace:
+            message = message._replace(trace=trace, watch=watch)
+        if watch is not None:
+            self.watches.append(watch)
         self.pending.append(message)
 
     def _place(self, headers: Mapping[str, str]) -> Position | None:
@@ -269,9 +285,8 @@ class Room:
         return Position(self.position.created, int(headers["Nats-Sequence"]), time)
 
     def _message(
-        self, headers: Mapping[str, str], data: bytes, place: Position | None, trace: str,
-        fences: Fences,
-    ) -> RoomMessage:  # fmt: skip
+        self, headers: Mapping[str, str], data: bytes, place: Position | None, fences: Fences
+    ) -> RoomMessage:
         fence = headers.get("Fl-Fence", "")
         stored = None if place is None else place.time
         return RoomMessage(
@@ -280,9 +295,10 @@ class Room:
             None if place is None else cursor.encode(place, self.subject),
             headers.get("Fl-From", ""),
             headers.get("Fl-Exclude", ""),
-            trace,
+            "",
             0 if place is None else place.sequence,
             bool(fence) and not fences.passes(fence, stored),
+            headers.get("traceparent", ""),
         )
 
     def tell_position(self) -> None:
@@ -306,6 +322,7 @@ class Room:
         messages, self.pending = self.pending, []
         if not messages:
             return 0, 0
+        watches, self.watches = self.watches, []
         shown = [message for message in messages if not message.hidden]
         excluded = {message.exclude for message in shown if message.exclude}
         written = slow = 0
@@ -319,16 +336,27 @@ class Room:
             if not shown:
                 continue
             encoded = [encode(message, dialect) for message in shown]
-            joined, whole = b"".join(encoded), Batch.of(encoded, [m.id for m in shown])
+            joined, whole = b"".join(encoded), _batch(encoded, shown, bool(watches))
             for member in list(members):
-                data, batch = joined, whole
+                data, batch, parts = joined, whole, encoded
                 if excluded and member.id in excluded:
                     due = [m.exclude != member.id for m in shown]
                     parts = list(compress(encoded, due))
                     if not parts:
                         continue
                     data = b"".join(parts)
-                    batch = Batch.of(parts, [m.id for m in compress(shown, due)])
+                    batch = _batch(parts, list(compress(shown, due)), bool(watches))
                 written += 1
-                slow += member.room_bytes(data, batch)
+                lags = member.room_bytes(data, batch)
+                slow += lags
+                if watches:
+                    batch.given(parts, lags)
+        for watch in watches:
+            watch.coalesced = len(shown)
+            watch.shown()
         return written, slow
+
+
+def _batch(encoded: Sequence[bytes], shown: Sequence[RoomMessage], watched: bool) -> Batch:
+    watches = [message.watch for message in shown] if watched else ()
+    return Batch.of(encoded, [message.id for message in shown], watches)

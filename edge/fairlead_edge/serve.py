@@ -98,8 +98,10 @@ async def _serve(settings: EdgeSettings) -> None:
             bus = connecting.result()
             readiness.bus = bus
             try:
-                host = Host(bus, edge, settings, telemetry.setup("edge"))
-                admin_state.publisher = Publisher(bus, lambda: host.fleet.table.topics)
+                host = Host(bus, edge, settings, telemetry.setup("edge", edge))
+                admin_state.publisher = Publisher(
+                    bus, lambda: host.fleet.table.topics, host.tracing
+                )
 
                 def serving_now() -> None:
                     readiness.serving = True

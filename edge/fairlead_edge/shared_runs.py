@@ -165,7 +165,7 @@ class TopicScope:
     def take(self, work: Work, ref: int | None, hop: Hop | None) -> None:
         """Refuse it: the connection stays."""
         if hop is not None:
-            hop.set("error.type", str(NO_MESSAGES))
+            hop.refuse(NO_MESSAGES)
             hop.end()
         detail = (
             f"{self._connection.route.label} runs once per room and takes no messages; "

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fairlead.errors import Malformed
 from fairlead.protocol import cursor, envelope, runlog
@@ -25,6 +25,9 @@ from fairlead_edge.outgoing import Batch
 from fairlead_edge.replay import Replay
 from fairlead_edge.room import GATHERED, Room, RoomMessage
 from fairlead_edge.runs import Runs
+
+if TYPE_CHECKING:
+    from fairlead_edge.spans import Replaying
 
 log = logging.getLogger("fairlead.edge")
 
@@ -66,11 +69,12 @@ class Viewer:
         room: the run's log, opened.
         after: where in the stream to begin.
         place: what of the run was seen; None is nothing.
+        span: told of what it is brought up to the present with, where its request is sampled.
     """
 
     def __init__(
         self, hub: Hub, runs: Runs, stream: Showing, room: Room, run: str, key: str, inbound: str,
-        after: Position, place: RunPlace | None = None,
+        after: Position, place: RunPlace | None = None, span: Replaying | None = None,
     ) -> None:  # fmt: skip
         self.id = stream.id
         self.run = run
@@ -88,6 +92,7 @@ class Viewer:
         self._waiting = 0  # bytes
         self._ended = False
         self._returning: asyncio.Task[None] | None = None
+        self._span = span
 
     @property
     def route(self) -> Route:
@@ -127,7 +132,9 @@ class Viewer:
             self._runs.leave(self)
 
     def _return(self, after: Position) -> None:
-        self._returning = asyncio.ensure_future(Replay(self._hub, self._room, after, []).run(self))
+        replay = Replay(self._hub, self._room, after, [])
+        replay.span, self._span = self._span, None  # of the first one, that of coming
+        self._returning = asyncio.ensure_future(replay.run(self))
 
     async def drained(self) -> None:
         await self._stream.drained()

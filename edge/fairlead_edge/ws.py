@@ -34,6 +34,9 @@ PING_EVERY, PONG_WITHIN = 25.0, 10.0
 CLOSE_WITHIN = 5.0
 """Seconds to read on after our close frame; closing with input unread resets, and eats the frame."""
 
+CUT = 1006
+"""The close code of a connection that ended without one (RFC 6455, 7.1.5); in no frame."""
+
 LOOK_EVERY = 1.0
 """Seconds between two looks whether the peer of a paused connection has left."""
 
@@ -236,6 +239,13 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
     def clogged(self) -> bool:
         """Whether the transport has its 64 KiB, so that more has to wait."""
         return not self.writable.is_set()
+
+    @property
+    def close_code(self) -> int:
+        """What the connection was closed with, by whoever was first; 1006 if nobody said good-bye."""
+        sent, received = self.conn.close_sent, self.conn.close_rcvd
+        first = received if received and self.conn.close_rcvd_then_sent in (True, None) else sent
+        return int(first.code) if first is not None else CUT
 
     def write(self, frames: bytes) -> None:
         """Send encoded frames."""

@@ -112,8 +112,9 @@ async def publish(state: AdminState, request: Request) -> Response:
             return problem_response(413, f"data is {len(data)} bytes; at most {MAX_MESSAGE}")
         channel = channel_or_default(body.get("channel"))
         made = await state.publisher.publish(
-            body["topic"], channel, data_type, data, body.get("id", "")
-        )
+            body["topic"], channel, data_type, data, body.get("id", ""),
+            request.headers.get("traceparent", ""),
+        )  # fmt: skip
     except ClientDisconnect:
         return Response(status_code=400)
     except (ValueError, BadName) as error:

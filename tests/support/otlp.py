@@ -8,14 +8,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from support.system import until
 
 _KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
+
+
+class Event(NamedTuple):
+    """Something that happened in a span. at: ns since the epoch."""
+
+    name: str
+    at: int
+    attributes: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,8 @@ class Span:
         kind: "server", "producer", "consumer" or "internal".
         resource: of the process; `service.name` and whatever OTEL_RESOURCE_ATTRIBUTES told it.
         start, end: ns since the epoch.
+        events: in their order. links: to other spans, as `trace-id`.
+        failed: whether its status is an error.
     """
 
     trace: str
@@ -38,6 +49,23 @@ class Span:
     end: int
     attributes: dict[str, Any] = field(default_factory=dict)
     resource: dict[str, Any] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    failed: bool = False
+
+    @property
+    def place(self) -> str:
+        """As a link to it is written."""
+        return f"{self.trace}-{self.id}"
+
+    @property
+    def instance(self) -> str:
+        """The process that made it."""
+        return str(self.resource["service.instance.id"])
+
+    @property
+    def seconds(self) -> float:
+        return (self.end - self.start) / 1_000_000_000
 
     @property
     def service(self) -> str:
@@ -54,10 +82,12 @@ class Collector:
 
     Attributes:
         port: of 127.0.0.1 where it takes `POST /v1/traces`.
+        largest: spans of the largest batch.
     """
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self.largest = 0
         self._lock = threading.Lock()
         self._spans: list[Span] = []
 
@@ -73,6 +103,11 @@ class Collector:
     def spans(self) -> list[Span]:
         with self._lock:
             return list(self._spans)
+
+    async def wait(self, what: str, found: Callable[[Span], bool]) -> Span:
+        """Wait for a span that this is true of; the first one."""
+        await until(lambda: any(map(found, self.spans)), f"{what} is exported")
+        return next(span for span in self.spans if found(span))
 
     def of(self, trace: str) -> list[Span]:
         """The spans of one trace."""
@@ -93,6 +128,7 @@ class Collector:
         found = list(_decoded(ExportTraceServiceRequest.FromString(body)))
         with self._lock:
             self._spans += found
+            self.largest = max(self.largest, len(found))
 
 
 @contextmanager
@@ -144,6 +180,12 @@ def _decoded(request: ExportTraceServiceRequest) -> Iterator[Span]:
                     span.end_time_unix_nano,
                     _attributes(span.attributes),
                     resource,
+                    [
+                        Event(each.name, each.time_unix_nano, _attributes(each.attributes))
+                        for each in span.events
+                    ],
+                    [f"{link.trace_id.hex()}-{link.span_id.hex()}" for link in span.links],
+                    span.status.code == Status.STATUS_CODE_ERROR,
                 )
 
 

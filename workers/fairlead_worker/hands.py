@@ -275,7 +275,7 @@ class Hands:
         if run.emitted or run.inbox is not None:
             self._drop(run)
             return False
-        run.attempt, run.reply, run.doubted = attempt, reply, False
+        run.adopt(attempt, reply)
         run.announce(self._worker)
         return True
 

@@ -112,7 +112,7 @@ class LoggedRun(Run):
         )  # fmt: skip
         await runstore.open_run(self._bus, self.run_id, opening)
         try:
-            await self._begin(1, Start(self._worker, 0, time.time()), 0, 0)
+            await self._begin(1, Start(self._worker, 0, time.time(), self._traced), 0, 0)
         except OutOfOrder:
             # An attempt at this opening that was taken for lost has come as far.
             Run._say(self, bytes([Answer.DONE]))
@@ -132,7 +132,14 @@ class LoggedRun(Run):
             if name.lower() in (KEPT_HEADERS | wanted) - CREDENTIALS
         }
         encoded = envelope.encode_context(replace(context, headers=kept, subject=self._ctx.subject))
-        return replace(self.work, kind=Kind.REOPEN, id="", context=encoded)
+        # Nobody waits for who takes it up, so that is nobody's waiting time: it was sent at no time.
+        return replace(self.work, kind=Kind.REOPEN, id="", context=encoded, sent=0.0)
+
+    @property
+    def _traced(self) -> str:
+        """What the next attempt links to; "" if this one is not sampled."""
+        hop = self._hop_now()
+        return "" if hop is None else str(hop.parent)
 
     async def _taken_up(self) -> bool:
         """Make the next attempt this one's, if the run is in nobody's hands.
@@ -157,7 +164,9 @@ class LoggedRun(Run):
                 return False
             self.work = envelope.decode_work(opening.work)
             attempt, number = (entry.attempt, entry.number) if entry is not None else (0, 0)
-            start = await self._next(entry)
+            start, self.attempt = await self._next(entry), attempt + 1
+            self._trace(start.trace)
+            start = start._replace(trace=self._traced)
             await self._begin(attempt + 1, start, number, place)
             if place:
                 await runstore.shorten(self._bus, run, place + 1)
@@ -175,7 +184,7 @@ class LoggedRun(Run):
         return not await self._given_up(start, lost, cancel)
 
     async def _next(self, newest: Entry | None) -> Start:
-        """What the next attempt begins with, after one whose newest entry is this."""
+        """What the next attempt begins with, after one whose newest entry is this; its trace is that one's."""
         now = time.time()
         if newest is None:
             return Start(self._worker, 0, now)

@@ -60,7 +60,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
         readiness.bus = bus
         errorfeed.attach(bus, worker)
         threads = ThreadPoolExecutor(min(settings.concurrency, THREADS), "execute")
-        tracing = telemetry.setup("worker")
+        tracing = telemetry.setup("worker", worker)
         try:
             manifest = project.manifest()
             build = await _introduce(bus, project, settings.allow_shrink)
@@ -68,7 +68,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             tools = Tools(bus, threads, tracing, history, settings.dev, settings.policy_timeout)
             limits = settings.concurrency, settings.streams
             hands = Hands(tools, project.workflows(), limits, build)
-            admin.publisher = Publisher(bus, lambda: manifest.topics)
+            admin.publisher = Publisher(bus, lambda: manifest.topics, tracing)
             watchdog = Watchdog(lambda: hands.ticked, bus.cut)
             ticking = asyncio.create_task(hands.tick())
             sweeping = asyncio.create_task(_sweep(hands, manifest))

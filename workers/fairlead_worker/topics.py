@@ -30,9 +30,10 @@ from fairlead.protocol.lease import Entry, Lease, Standing, State, Wanted, Word
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import problem
 from fairlead.protocol.subjects import WORKERS
-from fairlead.telemetry import Hop
 from fairlead.workflow import Workflow
+from fairlead_worker import spans
 from fairlead_worker.runner import STUBBORN, Run, Tools
+from fairlead_worker.spans import Processing
 
 log = logging.getLogger("fairlead.worker")
 
@@ -456,6 +457,7 @@ class TopicRun(Run):
             self._fail(problem(500), error)  # something that it waited for was cancelled, not it
         except Exception as error:  # user code: the one place that guards the process from it
             self._fail(problem(500), error)
+        self._processed()
         return False
 
     async def _before_a_word(self) -> None:
@@ -489,11 +491,17 @@ class TopicRun(Run):
             room.end()
             await asyncio.Event().wait()
 
-    def _publish_span(self) -> Hop | None:
-        """Each item begins a trace: no span stays open as long as a room."""
-        if self.tools.tracing is None or not self.tools.tracing.sampled(None):
+    @property
+    def _speaks_by_itself(self) -> bool:
+        return True  # each item begins a trace: no span stays open as long as a room
+
+    def _broken(self) -> Processing | None:
+        tracing = self.tools.tracing
+        if tracing is None or not tracing.sampled(None):
             return None
-        return self._hop_to_the_room(None)
+        processing = spans.broken(tracing, self)
+        self._trace_id = processing.hop.parent.trace_id
+        return processing
 
     def _cause(self) -> str:
         return f"runner {self._room.lease.fence} attempt {self.attempt}"

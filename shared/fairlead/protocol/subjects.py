@@ -21,6 +21,7 @@ seek.<feature>.<workflow>.<topic>.<channel>    edge → any one worker: this roo
 want.<feature>.<workflow>.<topic>.<channel>    edge → the runner of a room: members are here
 stand.<feature>.<workflow>.<topic>.<channel>   the runner of a room → edges: how it stands
 errors                                         workers → whoever streams the fleet's errors
+broker                                         nats-server → one edge: how it passed a message on
 inbox.<role>.<id>                              replies
 =============================================  ===========================================
 
@@ -39,6 +40,9 @@ from fairlead.protocol import names
 
 WORKERS = "workers"
 """The queue group in which the workers of an app share the work."""
+
+EDGES = "edges"
+"""The queue group in which edges share what is to be told to one of them."""
 
 CONNECTION_SEPARATOR = "-"
 """A connection's id is `<edge>-<number on that edge>`: whoever has it can reach its edge."""
@@ -169,6 +173,11 @@ class Subjects:
     @property
     def errors(self) -> str:
         return f"{self.root}.errors"
+
+    @property
+    def broker(self) -> str:
+        """Where nats-server tells of sampled messages: `msg_trace { dest }` of its account."""
+        return f"{self.root}.broker"
 
     def inbox(self, role: str, process: str) -> str:
         """A prefix of its own for each role, so that permissions can tell them apart."""

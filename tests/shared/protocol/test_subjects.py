@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.errors import BadName, Malformed
+from fairlead.protocol import subjects
 from fairlead.protocol.names import topic_template
 from fairlead.protocol.subjects import WORKERS, Answer, Subjects, parse_answer
 
@@ -45,6 +46,8 @@ COUNTS = st.integers(min_value=0, max_value=2**63)
         (SHOP.stream("rooms.{room}"), "FL_shop_rooms-room_39a58ac5"),
         (SHOP.manifests, "FL_shop_manifests"),
         (WORKERS, "workers"),
+        (SHOP.broker, "fl.shop.broker"),
+        (subjects.EDGES, "edges"),
     ],
 )
 def test_each_subject(made: str | tuple[str, str], subject: str | tuple[str, str]) -> None:
