@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fairlead_console.family import Family
 from fairlead_console.parts import OTHER, Layer, Stretch
-from fairlead_console.spans import NOBODY, Origin, Span
+from fairlead_console.spans import NOBODY, Event, Origin, Span
 
 PART_OF = {
     "receive": "edge",
@@ -20,6 +20,10 @@ PART_OF = {
     "publish": "broker",
     "nats": "broker",
 }
+
+
+ASKERS = frozenset({"receive", "connect"})
+"""Spans of an edge that asks a worker, again if need be."""
 
 
 @dataclass(slots=True)
@@ -108,7 +112,7 @@ def _row(span: Span, user: bool, family: Family) -> Draft:
         start=span.start,
         end=max(span.start, span.end),
         place=span.start,
-        layer=Layer.WAITS if operation == "receive" or part == OTHER else Layer.WORKS,
+        layer=Layer.WAITS if operation in ASKERS or part == OTHER else Layer.WORKS,
         origin=span.origin,
         span=span,
         children=family.children(span),
@@ -122,7 +126,7 @@ def _between(span: Span, parent: Span | None) -> Draft | None:
     if span.operation == "process":
         wait = _number(span, "fairlead.queue.wait")
         since = span.start - round(wait * 1e9)
-        if parent is not None and parent.operation == "receive":
+        if parent is not None and parent.operation in ASKERS:
             since = max(since, min(parent.start, span.start))
         return Draft("queue", "queue", since, span.start, since) if since < span.start else None
     published = parent if parent is not None and parent.operation == "publish" else None
@@ -141,28 +145,62 @@ def _slow(span: Span) -> Draft | None:
     return Draft("slow", "slow", since, span.end, since, Layer.SLOW, span.origin)
 
 
-def _lost_attempts(receive: Span, family: Family) -> list[Draft]:
-    """Those of a message's attempts that no span tells of, from the last one before them on."""
-    if receive.operation != "receive":
+def _lost_attempts(asker: Span, family: Family) -> list[Draft]:
+    """Those of an edge's attempts that no span tells of, from what was known before them on."""
+    if asker.operation not in ASKERS:
         return []
     known: dict[int, Span] = {}
-    for span in family.children(receive):
+    for span in family.children(asker):
         if span.operation == "process" and (attempt := int(_number(span, "fairlead.attempt"))):
             known.setdefault(attempt, span)
-    last = max([int(_number(receive, "fairlead.attempt")), *known])
+    told = {
+        int(_number(event, "fairlead.attempt")): event
+        for event in asker.events
+        if event.name == "attempt lost"
+    }
+    last = max([int(_number(asker, "fairlead.attempt")), *known])
     rows: list[Draft] = []
-    first = 1
-    since = receive.start
+    first, since = 1, asker.start
     for attempt in [*sorted(known), last + 1]:
         following = known.get(attempt)
-        until = receive.end if following is None else _sent(following)
-        if first < attempt:
-            until = max(since, until)
-            name = f"attempt {first}" if first == attempt - 1 else f"attempts {first}-{attempt - 1}"
-            rows.append(Draft(name, OTHER, since, until, since, user=True, lost=True))
+        until = asker.end if following is None else _sent(following)
+        for row in _between_attempts(range(first, attempt), since, max(since, until), told):
+            rows.append(row)
+            since = row.end
         first = attempt + 1
-        since = until if following is None else min(following.end, receive.end)
+        since = (
+            max(since, until) if following is None else max(since, min(following.end, asker.end))
+        )
     return rows
+
+
+def _between_attempts(
+    lost: range, since: int, until: int, told: Mapping[int, Event]
+) -> Iterator[Draft]:
+    """A row for each lost attempt whose end the edge told, and one for all others."""
+    first = lost.start
+    for attempt in sorted(attempt for attempt in told if attempt in lost):
+        event = told[attempt]
+        end = min(max(since, event.time), until)
+        yield _lost(first, attempt, since, end, event.attributes)
+        first, since = attempt + 1, end
+    if first < lost.stop:
+        yield _lost(first, lost.stop - 1, since, until, {})
+
+
+def _lost(first: int, last: int, start: int, end: int, attributes: Mapping[str, Any]) -> Draft:
+    worker = str(attributes.get("fairlead.worker") or "")
+    return Draft(
+        f"attempt {first}" if first == last else f"attempts {first}-{last}",
+        OTHER,
+        start,
+        end,
+        start,
+        origin=Origin("fairlead-worker", worker) if worker else NOBODY,
+        attributes=attributes,
+        user=True,
+        lost=True,
+    )
 
 
 def _sent(process: Span) -> int:
@@ -200,9 +238,9 @@ def _missing(group: Sequence[Span]) -> Draft:
     )  # fmt: skip
 
 
-def _number(span: Span, attribute: str) -> float:
+def _number(of: Span | Event, attribute: str) -> float:
     """An attribute of ours; 0 where it is missing, or nonsense."""
-    value = span.attributes.get(attribute)
+    value = of.attributes.get(attribute)
     if not isinstance(value, int | float) or value != value:
         return 0.0
     return min(max(0.0, float(value)), 1e9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 from urllib.parse import quote
@@ -11,7 +11,7 @@ from urllib.parse import quote
 from fairlead.settings import CannotStart
 from fairlead_console import jaeger, otlp
 from fairlead_console.asking import Asked, Http, Kind, parsed
-from fairlead_console.spans import Span, is_of_connections, operation
+from fairlead_console.spans import Matter, Span, operation
 from fairlead_console.waterfall import Waterfall, waterfall
 
 LOOKED_AT = 200
@@ -124,7 +124,7 @@ class Found:
 
     Attributes:
         start, duration: in one unit, whichever.
-        message: whether it is more than a connection that comes, goes or comes back.
+        message: whether it is about one, not about a connection.
     """
 
     id: str
@@ -212,7 +212,7 @@ class Jaeger:
                 id,
                 first := min(span.start for span in spans),
                 max(span.end for span in spans) - first,
-                any(not is_of_connections(span.operation) for span in spans),
+                _is_message(span.operation for span in spans),
             )
             for id, spans in self._read(found)
         ]
@@ -252,7 +252,7 @@ class Tempo:
                     jaeger.padded(each["traceID"], 32),
                     int(each.get("startTimeUnixNano", 0)),
                     int(each.get("durationMs", 0)),  # left out where it is less than one
-                    not is_of_connections(operation(each.get("rootTraceName", ""), "", "nats")),
+                    _is_message([operation(each.get("rootTraceName", ""), "", "nats")]),
                 )
                 for each in (found or {}).get("traces") or []
             ]
@@ -261,6 +261,13 @@ class Tempo:
 
     def _unlike(self) -> CannotStart:
         return CannotStart(f"{self._http.shown} answers, but not as Tempo does")
+
+
+def _is_message(operations: Iterable[str]) -> bool:
+    matter = Matter()
+    for each in operations:
+        matter.add(each)
+    return matter.message
 
 
 def _newest(trace: Found) -> int:

@@ -17,6 +17,8 @@ OPERATIONS = frozenset(
 LATEST = 2**62
 """ns since the epoch that no clock shows before 2116."""
 
+_MESSAGES = frozenset({"receive", "publish", "deliver"})
+
 _CONNECTIONS = frozenset({"connect", "close", "replay"})
 
 
@@ -93,6 +95,22 @@ def operation(name: str, scope: str, system: object = None) -> str:
     return word if ours and word in OPERATIONS else ""
 
 
-def is_of_connections(operation: str) -> bool:
-    """Whether such a span tells of a connection, not of a message."""
-    return operation in _CONNECTIONS
+@dataclass(slots=True)
+class Matter:
+    """What a trace is about, as far as its spans have been seen.
+
+    A connection that comes, goes or comes back has spans of user code, too: its policies.
+    """
+
+    _messages: bool = False
+    _connections: bool = False
+
+    def add(self, operation: str) -> None:
+        """One more span of it, by its operation."""
+        self._messages = self._messages or operation in _MESSAGES
+        self._connections = self._connections or operation in _CONNECTIONS
+
+    @property
+    def message(self) -> bool:
+        """Whether there is a message in it, or at least nothing that tells of a connection."""
+        return self._messages or not self._connections

@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from fairlead_console.otlp import Received, decode
 from fairlead_console.settings import TRACE_MEMORY
-from fairlead_console.spans import Origin, Span, is_of_connections, operation
+from fairlead_console.spans import Matter, Origin, Span, operation
 
 MOST_SPANS = 1000
 """Of one trace; further ones are counted only."""
@@ -27,7 +27,7 @@ LARGEST_PART = 8
 _SPAN = 100
 """Bytes that Python takes beside those of a span (measured; tests/console/test_store.py)."""
 
-_TRACE = 500
+_TRACE = 560
 """Bytes that it takes for a trace beside its spans."""
 
 Order = Literal["last", "slow"]
@@ -40,7 +40,7 @@ class Trace:
     Attributes:
         start, end: of all its spans, in ns since the epoch.
         more: spans that were not kept.
-        message: whether it is more than a connection that comes, goes or comes back.
+        matter: whether it is about a message.
         size: bytes that it takes.
     """
 
@@ -48,8 +48,8 @@ class Trace:
     start: int
     end: int
     more: int = 0
-    message: bool = False
     size: int = _TRACE
+    matter: Matter = field(default_factory=Matter)
     _spans: list[tuple[Origin, bytes]] = field(default_factory=list)
 
     def spans(self) -> list[Span]:
@@ -88,9 +88,7 @@ class Store:
             self.size += trace.size
         trace.start = min(trace.start, start)
         trace.end = max(trace.end, end)
-        trace.message = trace.message or not is_of_connections(
-            operation(wire.name, received.origin.scope)
-        )
+        trace.matter.add(operation(wire.name, received.origin.scope))
         encoded = wire.SerializeToString()
         size = len(encoded) + _SPAN
         full = trace.size + size > self._limit // LARGEST_PART
@@ -128,7 +126,7 @@ class Store:
 
         Looks at all of them: 4 ms where the store is full of small ones (measured).
         """
-        messages: Iterable[Trace] = [each for each in self._traces.values() if each.message]
+        messages: Iterable[Trace] = [each for each in self._traces.values() if each.matter.message]
         return heapq.nlargest(count, messages or self._traces.values(), key=_KEYS[order])
 
 

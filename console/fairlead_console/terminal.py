@@ -119,6 +119,10 @@ def _details(row: Row) -> str:
         said.append(_count(members, "member"))
     if isinstance(slow, int) and slow:
         said.append(f"{slow} slow")
+    if any(event["name"] == "no worker" for event in row["events"]):
+        said.append("no worker")
+    if (reason := of("fairlead.reason")) and row["span"] is None:
+        said.append(str(reason))
     said += [f"see {link['trace'][:ID]}" for link in row["links"][:1]]
     return ", ".join(said)
 

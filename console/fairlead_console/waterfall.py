@@ -145,12 +145,17 @@ def _of_clocks(moved: Mapping[Clock, int]) -> Iterator[str]:
         )
 
 
+def _why(row: Draft) -> str:
+    reason = row.attributes.get("fairlead.reason")
+    if not reason:
+        return "its worker was killed or hung, or what it recorded has not arrived"
+    who = f" of worker {row.origin.instance}" if row.origin.instance else ""
+    return f"{reason}{who}"
+
+
 def _of_what_is_missing(rows: Iterable[Draft], more: int) -> Iterator[str]:
     for row in rows:
         if row.lost:
-            yield (
-                f"{row.name} left no span: its worker was killed or hung, "
-                "or what it recorded has not arrived"
-            )
+            yield f"{row.name} left no span: {_why(row)}"
     if more:
         yield f"{more} more spans were not kept"

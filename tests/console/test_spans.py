@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fairlead_console.spans import is_of_connections, operation
+from fairlead_console.spans import Matter, operation
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,23 @@ def test_which_spans_are_ours(name: str, scope: str, system: object, expected: s
     assert operation(name, scope, system) == expected
 
 
-def test_spans_of_a_connection_are_not_of_a_message() -> None:
-    assert [is_of_connections(each) for each in ("connect", "close", "replay")] == [True] * 3
-    assert [is_of_connections(each) for each in ("receive", "deliver", "")] == [False] * 3
+@pytest.mark.parametrize(
+    ("operations", "message"),
+    [
+        (["receive", "process"], True),
+        (["publish", "deliver"], True),
+        (["connect"], False),
+        (["connect", "process", ""], False),  # its policies, and what they look up
+        (["close"], False),
+        (["connect", "replay"], False),
+        (["connect", "receive", "close"], True),  # a client with one trace for all it does
+        ([""], True),  # somebody else's
+        (["process"], True),
+        ([], True),
+    ],
+)
+def test_what_a_trace_is_about(operations: list[str], message: bool) -> None:
+    matter = Matter()
+    for each in operations:
+        matter.add(each)
+    assert matter.message is message

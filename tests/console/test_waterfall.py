@@ -168,6 +168,58 @@ def test_attempts_that_were_lost_are_shown_as_a_gap() -> None:
     assert made["parts"]["other"] == 0.014
 
 
+def told(attempt: Any, at: float, reason: str = "no beat", worker: str = "77aa01cd") -> Event:
+    attributes = {
+        "fairlead.attempt": attempt, "fairlead.reason": reason, "fairlead.worker": worker,
+    }  # fmt: skip
+    return Event("attempt lost", NOON + ms(at), attributes)
+
+
+def test_what_the_edge_says_of_a_lost_attempt_is_told() -> None:
+    receive, process = retried()
+    receive = replace(receive, events=(told(2, 13), told(1, 6, "no answer", ""), told("x", 1)))
+    made = waterfall(TRACE, [receive, process])
+    assert lines(made)[1:4] == [
+        (1, "attempt 1", "other", 0, 6),
+        (1, "attempt 2", "other", 6, 13),
+        (1, "queue", "queue", 14, 15),
+    ]
+    assert [row["instance"] for row in made["rows"][1:3]] == ["", "77aa01cd"]
+    assert made["rows"][2]["attributes"] == told(2, 13).attributes
+    assert made["notes"] == [
+        "attempt 1 left no span: no answer",
+        "attempt 2 left no span: no beat of worker 77aa01cd",
+    ]
+    assert made["parts"]["other"] == 0.013
+
+
+def test_attempts_of_which_only_some_are_told() -> None:
+    receive, process = retried(attempt=5)
+    receive = replace(receive, events=(told(2, 6),))
+    assert drawn(receive, process)[1:3] == [
+        (1, "attempts 1-2", "other", 0, 6),
+        (1, "attempts 3-4", "other", 6, 14),
+    ]
+
+
+def test_an_attempt_that_was_handed_over_has_its_span() -> None:
+    receive, process = retried(attempt=2)
+    first = span("b0", "process t", 1, 13, WORKER, "a1", attempt=1)
+    receive = replace(receive, events=(told(1, 13, "handed over"),))
+    assert not [line for line in drawn(receive, process, first) if "attempt" in line[1]]
+
+
+def test_policies_are_asked_again_too() -> None:
+    connect = span("a1", "connect t", 0, 20, EDGE_1, attempt=2)
+    check = span("b1", "process t", 15, 19, WORKER, "a1", attempt=2, queue_wait=0.001)
+    assert drawn(connect, check) == [
+        (0, "connect t", "edge", 0, 20),
+        (1, "attempt 1", "other", 0, 14),
+        (1, "queue", "queue", 14, 15),
+        (1, "process t", "user", 15, 19),
+    ]
+
+
 def test_one_between_two_that_are_known() -> None:
     first = span("b0", "process t", 1, 3, WORKER, "a1", attempt=1)
     assert [line for line in drawn(*retried(first)) if line[1].startswith("attempt")] == [
@@ -271,6 +323,15 @@ NUMBERS = st.one_of(
 TIMES = st.one_of(st.integers(0, 50), st.just(LATEST - 1))
 
 
+EVENTS = st.lists(
+    st.builds(
+        lambda time, attempt: Event("attempt lost", time, {"fairlead.attempt": attempt}),
+        TIMES, NUMBERS,
+    ),
+    max_size=2,
+)  # fmt: skip
+
+
 @st.composite
 def any_span(draw: st.DrawFn) -> Span:
     keys = ["attempt", "queue.wait", "written", "slow"]
@@ -279,7 +340,7 @@ def any_span(draw: st.DrawFn) -> Span:
     }
     return Span(
         draw(IDS), draw(IDS | st.just("")), draw(st.sampled_from(NAMES)), draw(TIMES), draw(TIMES),
-        draw(st.sampled_from(ORIGINS)), attributes, (Event("e", draw(TIMES)),),
+        draw(st.sampled_from(ORIGINS)), attributes, tuple(draw(EVENTS)),
         (Link(TRACE, draw(IDS)),), draw(st.booleans()),
     )  # fmt: skip
 
@@ -316,7 +377,7 @@ def test_the_scope_is_the_one_our_tracer_has() -> None:
     """What the console takes for ours is what `telemetry.setup` makes."""
     from fairlead import telemetry
 
-    tracing = telemetry.setup("edge", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
+    tracing = telemetry.setup("edge", "1", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
     assert tracing is not None
     try:
         scope = tracing._tracer._instrumentation_scope  # type: ignore[attr-defined]  # of the SDK
