@@ -8,7 +8,7 @@ import secrets
 
 import uvloop
 
-from fairlead import admin, appbus, logs, process
+from fairlead import admin, appbus, logs, process, telemetry
 from fairlead.bus import Bus, BusOptions
 from fairlead.errors import Unusable
 from fairlead.protocol.subjects import Subjects
@@ -50,12 +50,15 @@ async def _serve(settings: ConsoleSettings) -> None:
         if await process.unless(connecting, stop):
             bus = connecting.result()
             readiness.bus = bus
+            tracing = telemetry.setup("console", console)
             try:
-                state.publisher = appbus.LookingPublisher(bus, TOPICS_FOR)
+                state.publisher = appbus.LookingPublisher(bus, TOPICS_FOR, tracing)
                 readiness.serving = True
                 process.settle()
                 await stop.wait()
                 readiness.draining = True
             finally:
                 await bus.close()
+                if tracing is not None:  # its collector may be this very port
+                    await asyncio.to_thread(tracing.shutdown)
     log.info("console %s stopped", console)

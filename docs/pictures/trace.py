@@ -21,7 +21,7 @@ from typing import IO, cast
 from urllib.request import Request, urlopen
 
 from rich.console import Console
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from fairlead_console.terminal import draw
 from fairlead_console.waterfall import Waterfall
@@ -87,19 +87,22 @@ def _table(lines: Iterator[str]) -> tuple[list[int], str]:
     raise SystemExit("`fairlead dev` did not start")
 
 
-def member(port: int, sock: socket.socket | None = None) -> connect:
+@contextmanager
+def member(port: int, sock: socket.socket | None = None) -> Generator[ClientConnection]:
+    """One who keeps up, or has a socket of its own."""
     url = f"ws://127.0.0.1:{port}/support/realtime/rooms/blue"
-    return connect(url, sock=sock, compression=None, max_queue=1)
+    with connect(url, sock=sock, compression=None, max_queue=1) as made:
+        yield made
 
 
-def reluctant(port: int) -> connect:
-    """A member whose kernel takes little for it."""
+def reluctant(port: int) -> socket.socket:
+    """A socket for which the kernel takes little."""
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
     # Segments as over Ethernet: with loopback's of 64 KiB the edge's kernel takes megabytes.
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1448)
     made.connect(("127.0.0.1", port))
-    return member(port, made)
+    return made
 
 
 def publish(console: str, data: str) -> None:
@@ -113,7 +116,7 @@ def take(ports: list[int], console: str) -> Waterfall:
     with (
         member(ports[0]) as ann,
         member(ports[1]) as ben,
-        reluctant(ports[1]) as cat,
+        member(ports[1], reluctant(ports[1])) as cat,
     ):
         for number in range(MUCH):
             publish(console, f"{number} " + "x" * 100_000)

@@ -29,6 +29,7 @@ from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import History
 from fairlead.protocol.subjects import Subjects
 from fairlead.publisher import Publisher, template_of
+from fairlead.telemetry import Tracing
 
 REFRESH = 1.0
 """Seconds, at least, between two looks for topics that were not known."""
@@ -143,10 +144,13 @@ class LookingPublisher(Publisher):
 
     Args:
         good_for: seconds after which what was found is looked for again.
+        tracing: as that of `Publisher`.
     """
 
-    def __init__(self, bus: Bus, good_for: float = math.inf) -> None:
-        super().__init__(bus, lambda: self._known)
+    def __init__(
+        self, bus: Bus, good_for: float = math.inf, tracing: Tracing | None = None
+    ) -> None:
+        super().__init__(bus, lambda: self._known, tracing)
         self._good_for = max(REFRESH, good_for)
         self._known: dict[str, History | None] = {}
         self._looked = -REFRESH

@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
+from fairlead.dev import ports
 from fairlead_console.collector import MAX_BODY
 from fairlead_console.spans import Span
 from fairlead_console.waterfall import Waterfall
@@ -279,6 +280,33 @@ async def test_the_last_message_of_a_real_system(alone: Traced) -> None:
     shown = json.loads((await alone.fairlead("--slow", "--json"))[1][0])
     assert shown == await alone.show(id)
     assert (await alone.fairlead("--last", "5"))[1][0].startswith(f"{id[:8]}  ")
+
+
+async def test_what_is_published_through_the_console_is_traced_too(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    """By itself, to itself, as in `fairlead dev`: its own spans come last, and are not lost."""
+    async with system(nats, tmp_path) as app:
+        port = str(ports.free_port())
+        own = f"http://127.0.0.1:{port}/v1/traces"
+        env = {"OTEL_SDK_DISABLED": "false", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": own}
+        it = Traced(app, await start_console(app, "--open-publish", "--port", port, env=env))
+        await app.worker("traced.py")
+        body = json.dumps({"topic": "rooms.blue", "data": "hello"}).encode()
+
+        async def published() -> bool:
+            return (await request(it.console.url("/publish"), body))[0] == 200
+
+        await until(published, "the topic is known")
+
+        async def seen() -> bool:
+            return bool((await it.get("/api/traces"))[1]["traces"])
+
+        await until(seen, "its span has come")
+        (trace,) = (await it.get("/api/traces"))[1]["traces"]
+        (row,) = (await it.show(trace["trace"]))["rows"]
+        assert (row["name"], row["service"]) == ("publish rooms.{room}", "fairlead-console")
+        assert await it.console.stop() == 0
 
 
 async def test_an_attempt_whose_worker_was_killed_is_seen_as_a_gap(
