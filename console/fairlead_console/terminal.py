@@ -114,11 +114,13 @@ def _details(row: Row) -> str:
     attempt = of("fairlead.attempt")
     if isinstance(attempt, int) and attempt > 1 and row["part"] == "user":
         said.append(f"attempt {attempt}")
-    members, slow = of("fairlead.members"), of("fairlead.slow")
+    members = of("fairlead.members")
     if isinstance(members, int):
         said.append(_count(members, "member"))
-    if isinstance(slow, int) and slow:
-        said.append(f"{slow} slow")
+    counts = {word: of(f"fairlead.{word}") for word in ("slow", "dropped", "late")}
+    said += [
+        f"{count} {word}" for word, count in counts.items() if isinstance(count, int) and count
+    ]
     if any(event["name"] == "no worker" for event in row["events"]):
         said.append("no worker")
     if (reason := of("fairlead.reason")) and row["span"] is None:

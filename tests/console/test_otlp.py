@@ -165,6 +165,12 @@ def test_a_span_that_cannot_be_placed_is_counted(field: str, value: Any) -> None
     assert isinstance(some, Received)
 
 
+@pytest.mark.parametrize("id", ["z" * 32, "xyz", ""])
+def test_an_id_that_is_none_makes_a_span_of_no_use(id: str) -> None:
+    text = json.dumps(AS_JSON).replace(TRACE.upper(), id)
+    assert list(otlp.spans(otlp.from_json(text.encode()))) == [None]
+
+
 def test_garbage_in_protobuf() -> None:
     whole = export([SPAN]).SerializeToString()
     for garbage in (b"hello", whole[:-3], b"\xff" * 100):

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from fairlead_console.spans import Link, Span
+from fairlead_console.spans import Event, Link, Span
 from fairlead_console.terminal import draw, draw_list
 from fairlead_console.waterfall import Waterfall, waterfall
 from support import golden
-from support.spans import CLIENT, EDGE_1, EDGE_2, TRACE, USERS, WORKER, chat, ms, span
+from support.spans import CLIENT, EDGE_1, EDGE_2, NOON, TRACE, USERS, WORKER, chat, ms, span
 
 PICTURES = Path(__file__).with_name("pictures")
 
@@ -100,6 +100,55 @@ def test_today_is_not_said() -> None:
     start = int(now.timestamp() * 1000) * 1_000_000
     made = picture(waterfall(TRACE, [replace(chat()[0], start=start, end=start + ms(1))]), 100)
     assert made.splitlines()[0] == "receive rooms.{room}  01:02:03.004"
+
+
+def details(span: Span) -> str:
+    """What stands behind the bar of a row."""
+    row = picture(waterfall(TRACE, [span]), 130).splitlines()[3]
+    return row.partition(" ms")[2].strip()
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (span("a", "receive t", 0, 1, EDGE_1, events=(Event("no worker", NOON),)), "no worker"),
+        (span("a", "process t", 0, 1, WORKER, attempt=3), "attempt 3"),
+        (span("a", "process t", 0, 1, WORKER, attempt=1), ""),
+        (span("a", "process t", 0, 1, WORKER, error=True), "error"),
+        (span("a", "deliver t", 0, 1, EDGE_1, members=5, slow=2, dropped=1), "5 members, 2 slow, 1 dropped"),
+        (span("a", "deliver t", 0, 1, EDGE_1, members=5, slow=2, late=2), "5 members, 2 slow, 2 late"),
+        (span("a", "receive t", 0, 1, EDGE_1, links=(Link("ab" * 16, "1"),)), "see abababab"),
+    ],
+)  # fmt: skip
+def test_what_is_out_of_the_ordinary_stands_behind_the_bar(shown: Span, text: str) -> None:
+    assert details(shown) == text
+
+
+def test_a_type_of_error_is_told() -> None:
+    failed = replace(span("a", "process t", 0, 1, WORKER), attributes={"error.type": "KeyError"})
+    assert details(failed) == "error KeyError"
+
+
+def test_a_lost_attempt_says_why_and_whose_it_was() -> None:
+    why = {"fairlead.attempt": 1, "fairlead.reason": "no beat", "fairlead.worker": "77aa01cd"}
+    receive = span(
+        "a",
+        "receive t",
+        0,
+        9,
+        EDGE_1,
+        attempt=2,
+        events=(Event("attempt lost", NOON + ms(5), why),),
+    )
+    row = picture(waterfall(TRACE, [receive]), 130).splitlines()[4]
+    assert row.split()[:5] == ["attempt", "1", "worker", "77aa01cd", "other"]
+    assert row.endswith("5 ms  no beat")
+
+
+def test_a_time_that_no_calendar_has_is_not_shown() -> None:
+    distant = replace(chat()[0], start=0, end=10)
+    made = {**waterfall(TRACE, [distant]), "start": 10**30}
+    assert picture(made, 100).startswith("receive rooms.{room}  ?\n")  # type: ignore[arg-type]
 
 
 def test_many_rows_are_not_all_shown() -> None:
