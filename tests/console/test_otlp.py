@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -203,8 +204,14 @@ def test_gzip_in_one_and_in_several_members() -> None:
 
 def test_gzip_that_unpacks_to_more_than_is_taken_is_not_unpacked() -> None:
     bomb = gzip.compress(bytes(50_000_000))
-    with pytest.raises(TooLarge):
-        otlp.gunzip(bomb, 1000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            otlp.gunzip(bomb, 1000)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1_000_000
     with pytest.raises(TooLarge):
         otlp.gunzip(gzip.compress(b"abc") + gzip.compress(b"d"), 3)
 

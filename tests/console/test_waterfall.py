@@ -249,6 +249,20 @@ def test_what_a_lost_attempt_did_send_is_shown_below_it() -> None:
     ]
 
 
+def test_an_orphan_is_not_put_under_a_lost_attempt_of_its_own() -> None:
+    """Or it would hang below itself, and be seen nowhere."""
+    made = drawn(
+        span("c1", "send", 0, 1, CLIENT),
+        span("a1", "receive t", 5, 9, EDGE_1, "gone", attempt=2),
+    )
+    assert [line[:2] for line in made] == [
+        (0, "send"),
+        (0, "a span that is not here"),
+        (1, "receive t"),
+        (2, "attempts 1-2"),
+    ]
+
+
 def test_orphans_stand_under_a_row_for_their_parent() -> None:
     made = drawn(
         span("a1", "receive t", 0, 1, EDGE_1, "c0ffee"),
