@@ -57,8 +57,9 @@ docs: $(VENV)/installed  ## the pages and the API reference as a site in build/s
 bench: $(VENV)/installed  ## the speed of the running system: a table and bench/results/*.json
 	$(BIN)/python -m bench
 
-pictures: $(VENV)/installed $(VENV)/chromium  ## those of the README, docs/pictures/*.png
+pictures: $(VENV)/installed $(VENV)/chromium  ## those of the README and the docs, docs/pictures
 	$(BIN)/python docs/pictures/take.py
+	$(BIN)/python docs/pictures/trace.py
 
 clean:
 	rm -rf clients/js/node_modules clients/js/dist $(VENV) build .fairlead .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,6 +12,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY shared shared
 COPY edge edge
 COPY workers workers
+COPY console console
 # pip serves the build alone: the venv that is copied below holds what runs and nothing that installs.
 RUN python3 -m venv /opt/fairlead \
     && /opt/fairlead/bin/pip install --no-cache-dir ".[worker]" \

@@ -13,6 +13,7 @@ PACKAGES = {
     "shared": ROOT / "shared/fairlead",
     "edge": ROOT / "edge/fairlead_edge",
     "workers": ROOT / "workers/fairlead_worker",
+    "console": ROOT / "console/fairlead_console",
 }
 
 NO_TEST_OF_THEIR_OWN = {
@@ -74,6 +75,12 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/commands.py": "tests/shared/test_cli.py and tests/system",
     "edge/cli.py": "the command that starts serve.py: tests/shared/test_cli.py",
     "workers/cli.py": "the command that starts serve.py: tests/shared/test_cli.py",
+    "console/rows.py": "tests/console/test_waterfall.py, where they are told whole",
+    # The console: a process whose ports are what it is for.
+    "console/app.py": "tests/system/test_console.py",
+    "console/serve.py": "tests/system/test_console.py",
+    "console/collector.py": "tests/system/test_traces.py: as OTLP programs see it",
+    "console/cli.py": "the command that starts serve.py: tests/system/test_console.py",
 }
 """Module → where it is tested instead, or why it is not."""
 

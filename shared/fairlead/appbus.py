@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import math
 import os
 import secrets
 import threading
@@ -25,9 +26,11 @@ from fairlead.bus import Bus, BusOptions
 from fairlead.credentials import ANONYMOUS, Credentials
 from fairlead.errors import NotStored, Unusable
 from fairlead.protocol import manifest, names
+from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import History
 from fairlead.protocol.subjects import Subjects
 from fairlead.publisher import Publisher, template_of
+from fairlead.telemetry import Tracing
 
 REFRESH = 1.0
 """Seconds, at least, between two looks for topics that were not known."""
@@ -95,9 +98,7 @@ class AppBus:
         self._url = nats_url
         self._timeout = timeout
         self._bus: Bus | None = None
-        self._topics: dict[str, History | None] = {}
-        self._looked = -REFRESH
-        self._looking = asyncio.Lock()
+        self._publisher: LookingPublisher | None = None
 
     async def __aenter__(self) -> AppBus:
         try:
@@ -106,12 +107,13 @@ class AppBus:
             raise Unusable(
                 f"NATS at {self._url} did not answer within {self._timeout:g} s; is it running?"
             ) from None
+        self._publisher = LookingPublisher(self._bus)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._bus is not None:
             await self._bus.close()
-            self._bus = None
+            self._bus = self._publisher = None
 
     def topic(self, name: str, channel: str | None = None) -> Topic:
         """A room.
@@ -127,16 +129,14 @@ class AppBus:
 
     async def publish(self, topic: str, channel: str, x: Any, id: str) -> str | None:
         """See `Topic.publish`."""
-        bus = self._bus
-        if bus is None:
+        publisher = self._publisher
+        if publisher is None:
             raise RuntimeError("not connected; use `async with fairlead.connect(…) as bus`")
         data_type, data = values.encode(x)
         if any(c in id for c in "\r\n"):
             raise ValueError(f"id {id[:80]!r} holds a line break")
         try:
             async with asyncio.timeout(self._timeout):
-                await self._look_for(bus, topic)
-                publisher = Publisher(bus, lambda: self._topics)
                 trace = telemetry.current_traceparent()
                 return await publisher.publish(topic, channel, data_type, data, id, trace)
         except TimeoutError:
@@ -145,15 +145,40 @@ class AppBus:
                 "it may be stored all the same: try again with the same id"
             ) from None
 
-    async def _look_for(self, bus: Bus, topic: str) -> None:
-        """Read what workers have declared, unless the topic is known."""
-        if template_of(topic, self._topics) is not None:
-            return
+
+class LookingPublisher(Publisher):
+    """A publisher that finds out by itself what workers have declared, once it is asked to.
+
+    Args:
+        good_for: seconds after which what was found is looked for again.
+        tracing: as that of `Publisher`.
+    """
+
+    def __init__(
+        self, bus: Bus, good_for: float = math.inf, tracing: Tracing | None = None
+    ) -> None:
+        super().__init__(bus, lambda: self._known, tracing)
+        self._good_for = max(REFRESH, good_for)
+        self._known: dict[str, History | None] = {}
+        self._looked = -REFRESH
+        self._looking = asyncio.Lock()
+
+    async def publish(
+        self, topic: str, channel: str, data_type: DataType, data: bytes, id: str = "",
+        trace: str = "",
+    ) -> str | None:  # fmt: skip
+        """As `Publisher.publish`; also waits for NATS, if it is asked."""
+        known = template_of(topic, self._known) is not None
+        if not known or time.monotonic() - self._looked > self._good_for:
+            await self._look()
+        return await super().publish(topic, channel, data_type, data, id, trace)
+
+    async def _look(self) -> None:
         async with self._looking:  # one look is enough for all who wait
             if time.monotonic() - self._looked < REFRESH:
                 return
-            await bus.ready()
-            self._topics = await declared(bus)
+            await self._bus.ready()
+            self._known = await declared(self._bus)
             self._looked = time.monotonic()
 
 

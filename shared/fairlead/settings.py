@@ -8,14 +8,16 @@ from the fields (`fairlead.cli`), so a new option is a new field with a sentence
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from fairlead.credentials import Credentials
 from fairlead.protocol import durations, names
@@ -41,6 +43,13 @@ class Positional:
     """Marks a field that is an argument of its command, not a flag."""
 
     example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """Marks a number whose flag may stand without it: `--last` is `--last 1`."""
+
+    value: str
 
 
 def _duration(value: object) -> object:
@@ -79,6 +88,19 @@ File = Annotated[Path | None, Field(json_schema_extra={"hint": "FILE"})]
 """The path of a file; it is read when it is needed, which may be again and again."""
 
 
+class _Keywords(PydanticBaseSettingsSource):
+    """Reads the variables of fields that are called like a word of Python: FAIRLEAD_FROM, `from_`."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        mine = field_name.endswith("_")
+        return (os.environ.get(variable(field_name)) or None) if mine else None, field_name, False
+
+    def __call__(self) -> dict[str, object]:
+        fields = self.settings_cls.model_fields.items()
+        found = (self.get_field_value(info, name) for name, info in fields)
+        return {name: value for value, name, _ in found if value is not None}
+
+
 class Settings(BaseSettings):
     """Base of the settings of every command. Times are in seconds."""
 
@@ -89,6 +111,17 @@ class Settings(BaseSettings):
         frozen=True,
         use_attribute_docstrings=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _Keywords(settings_cls)
 
 
 class NatsSettings(Settings):
@@ -157,7 +190,7 @@ def _split(urls: str) -> list[str]:
 
 def variable(field: str) -> str:
     """The environment variable of a field: `worker_wait` is FAIRLEAD_WORKER_WAIT."""
-    return PREFIX + field.upper()
+    return PREFIX + field.rstrip("_").upper()
 
 
 def flag(field: str) -> str:
@@ -219,3 +252,13 @@ def positional(kind: type[Settings], field: str) -> Positional | None:
     """The mark of a field that is an argument, or None where it is a flag."""
     marks = (m for m in kind.model_fields[field].metadata if isinstance(m, Positional))
     return next(marks, None)
+
+
+def bare(kind: type[Settings]) -> dict[str, str]:
+    """What stands for the number, by the flags that may stand without one."""
+    return {
+        flag(field): mark.value
+        for field, info in kind.model_fields.items()
+        for mark in info.metadata
+        if isinstance(mark, Bare)
+    }
