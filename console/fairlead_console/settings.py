@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fairlead.dev.settings import DEFAULT_ADMIN_PORT
-from fairlead.settings import Bare, Duration, NatsSettings, Port, Positional, Settings
+from fairlead.settings import Bare, Duration, Port, Positional, ProcessSettings, Settings
 
 DEV = f"http://127.0.0.1:{DEFAULT_ADMIN_PORT}"
 """Where the console of `fairlead dev` is."""
@@ -16,7 +16,7 @@ TRACE_MEMORY = 32 * 1024 * 1024
 """Bytes; about 9,000 chat messages (measured)."""
 
 
-class ConsoleSettings(NatsSettings):
+class ConsoleSettings(ProcessSettings):
     """Settings of one console process. Times are in seconds."""
 
     host: str = "127.0.0.1"

@@ -23,14 +23,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from fairlead import logs, metrics, process, telemetry
+from fairlead import logs, process, telemetry
 from fairlead.admin import metrics_response
 from fairlead.bus import Bus, BusOptions
 from fairlead.errors import Unusable
 from fairlead.metrics import Metrics
 from fairlead.protocol.subjects import Subjects
 from fairlead.readiness import Readiness
-from fairlead.vitals import VITALS
 from fairlead_edge.app import EdgeApp
 from fairlead_edge.host import Host
 from fairlead_edge.life import live
@@ -94,16 +93,10 @@ class Edge:
 
     async def _live(self) -> None:
         edge = secrets.token_hex(4)
-        settings = self._settings
-        readiness = Readiness(settings.ready_grace)
-        readiness.lag.start()
-        self._metrics = metrics.setup("edge", edge, scraped=True)
-        self._metrics.add(VITALS, readiness)
-        try:
+        readiness = Readiness(self._settings.ready_grace, "no routes are known yet")
+        async with readiness.exported("edge", edge, scraped=True) as state:
+            self._metrics = state.metrics
             await self._serve(edge, readiness)
-        finally:
-            readiness.lag.stop()
-            await asyncio.to_thread(self._metrics.shutdown)
 
     async def _serve(self, edge: str, readiness: Readiness) -> None:
         settings = self._settings

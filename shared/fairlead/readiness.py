@@ -103,21 +103,15 @@ class Readiness:
     async def admin(
         self, host: str, port: int | None, role: str, process: str
     ) -> AsyncIterator[AdminState]:
-        """Keep the admin port open, if there is to be one, and export metrics.
+        """Keep the admin port open, if there is to be one; the rest is as `exported` says.
 
         Args:
             port: None opens none.
-            role, process: what the process is, and its id.
 
         Raises:
             OSError: the port cannot be had.
         """
-        state = AdminState(self)
-        state.loop = asyncio.get_running_loop()
-        self.lag.start()
-        state.metrics = metrics.setup(role, process, scraped=port is not None)
-        state.metrics.add(VITALS, self)
-        try:
+        async with self.exported(role, process, scraped=port is not None) as state:
             if port is None:
                 yield state
                 return
@@ -125,6 +119,22 @@ class Readiness:
 
             async with admin.serve_apart(admin.build_app(state), host, port, "admin port"):
                 yield state
+
+    @asynccontextmanager
+    async def exported(self, role: str, process: str, scraped: bool) -> AsyncIterator[AdminState]:
+        """Measure the loop, and export the metrics that every process has.
+
+        Args:
+            role, process: what the process is, and its id.
+            scraped: whether somebody shows the state's `metrics`.
+        """
+        state = AdminState(self)
+        state.loop = asyncio.get_running_loop()
+        state.metrics = metrics.setup(role, process, scraped)
+        state.metrics.add(VITALS, self)
+        self.lag.start()
+        try:
+            yield state
         finally:
             self.lag.stop()
             await asyncio.to_thread(state.metrics.shutdown)
