@@ -42,26 +42,33 @@ async def _serve(settings: ConsoleSettings) -> None:
     logs.identify(console)
     stop, _ = process.signals()
     readiness = Readiness(settings.ready_grace)
-    state = AdminState(readiness)
-    app = build_app(settings, state)
-    async with admin.serve(app, settings.host, settings.port, "console listens on"):
-        options = BusOptions(
-            settings.servers, Subjects(settings.app), "console", console,
-            credentials=settings.credentials,
-        )  # fmt: skip
-        connecting = asyncio.ensure_future(Bus.connect(options))
-        if await process.unless(connecting, stop):
-            bus = connecting.result()
-            readiness.bus = bus
-            tracing = telemetry.setup("console", console)
-            try:
-                state.publisher = appbus.LookingPublisher(bus, TOPICS_FOR, tracing)
-                readiness.serving = True
-                process.settle()
-                await stop.wait()
-                readiness.draining = True
-            finally:
-                await bus.close()
-                if tracing is not None:  # its collector may be this very port
-                    await asyncio.to_thread(tracing.shutdown)
+    async with readiness.exported("console", console, scraped=True) as state:
+        app = build_app(settings, state)
+        async with admin.serve(app, settings.host, settings.port, "console listens on"):
+            options = BusOptions(
+                settings.servers, Subjects(settings.app), "console", console,
+                credentials=settings.credentials,
+            )  # fmt: skip
+            connecting = asyncio.ensure_future(Bus.connect(options))
+            if await process.unless(connecting, stop):
+                bus = connecting.result()
+                readiness.bus = bus
+                try:
+                    await _work(state, bus, console, stop)
+                finally:
+                    await bus.close()
     log.info("console stopped")
+
+
+async def _work(state: AdminState, bus: Bus, console: str, stop: asyncio.Event) -> None:
+    """Publish for whoever may, until told to stop."""
+    tracing = telemetry.setup("console", console)
+    try:
+        state.publisher = appbus.LookingPublisher(bus, TOPICS_FOR, tracing)
+        state.readiness.serving = True
+        process.settle()
+        await stop.wait()
+        state.readiness.draining = True
+    finally:
+        if tracing is not None:  # its collector may be this very port
+            await asyncio.to_thread(tracing.shutdown)
