@@ -6,11 +6,12 @@ import asyncio
 import secrets
 import sys
 from contextlib import redirect_stdout
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
 import orjson
 import typer
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
@@ -18,11 +19,22 @@ from fairlead import loading
 from fairlead.cli import add_command
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import History, Route
-from fairlead.settings import CannotStart, NatsSettings, Positional, Settings, WrongUse
+from fairlead.settings import (
+    CannotStart,
+    Duration,
+    NatsSettings,
+    Positional,
+    Settings,
+    WrongUse,
+    without_credentials,
+)
 from fairlead.workflow import Project
 
 PATIENCE = 10.0
 """Seconds that `publish` waits for NATS."""
+
+TIMES = ("drain_grace", "worker_wait", "ready_grace", "policy_timeout")
+"""Settings of edges and workers that `doctor` looks at."""
 
 
 class RoutesSettings(Settings):
@@ -64,11 +76,38 @@ class PublishSettings(NatsSettings):
     """The room of the topic."""
 
 
+class DoctorSettings(NatsSettings):
+    """What `doctor` can be told."""
+
+    role: Annotated[
+        Literal["edge", "worker", "publisher", "console"] | None,
+        Field(json_schema_extra={"hint": "edge|worker|publisher|console"}),
+    ] = None
+    """Whose permissions the NATS user must have; else those of an edge and of a worker."""
+
+    json_: bool = False
+    """Print one line of JSON."""
+
+    drain_grace: Duration | None = None
+    """As edges and workers are told; looked at for sense, as the next ones are."""
+
+    worker_wait: Duration | None = None
+    """As edges are told."""
+
+    ready_grace: Duration | None = None
+    """As edges and workers are told."""
+
+    policy_timeout: Duration | None = None
+    """As workers are told."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     add_command(app, "routes", RoutesSettings, routes, "List the endpoints of a project.")
     add_command(app, "asyncapi", AsyncApiSettings, asyncapi, "Describe a project as AsyncAPI 3.0.")
     add_command(app, "publish", PublishSettings, publish, "Send a text to a room.")
+    about = "Look at NATS, and at what the app has there; say what is wrong, and what to do."
+    add_command(app, "doctor", DoctorSettings, doctor, about)
 
 
 def routes(settings: RoutesSettings) -> int:
@@ -140,8 +179,9 @@ def publish(settings: PublishSettings) -> int:
     try:
         return asyncio.run(_publish(settings))
     except TimeoutError:
+        shown = ", ".join(map(without_credentials, settings.servers))
         raise CannotStart(
-            f"NATS at {settings.nats} did not answer within {PATIENCE:g} s; is it running?"
+            f"NATS at {shown} did not answer within {PATIENCE:g} s; is it running?"
         ) from None
 
 
@@ -172,3 +212,22 @@ async def _publish(settings: PublishSettings) -> int:
         await bus.close()
     sys.stdout.write(f"{made or 'sent'}\n")
     return 0
+
+
+def doctor(settings: DoctorSettings) -> int:
+    """Examine; 0 where nothing is wrong, 1 where something is."""
+    from fairlead import doctor
+    from fairlead.protocol.permissions import Role
+    from fairlead.protocol.subjects import Subjects
+
+    # A worker hears and says the most, so its inbox comes first.
+    roles = [Role(settings.role)] if settings.role else [Role.WORKER, Role.EDGE]
+    told = {name: getattr(settings, name) for name in TIMES}
+    times = {name: value for name, value in told.items() if value is not None}
+    examination = doctor.Doctor(settings.servers, Subjects(settings.app), roles, times)
+    found = asyncio.run(examination.examine())
+    if settings.json_:
+        sys.stdout.write(doctor.as_json(found) + "\n")
+    else:
+        doctor.show(found, Console(highlight=False))
+    return 0 if doctor.healthy(found) else 1

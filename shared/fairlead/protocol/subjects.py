@@ -21,9 +21,12 @@ seek.<feature>.<workflow>.<topic>.<channel>    edge → any one worker: this roo
 want.<feature>.<workflow>.<topic>.<channel>    edge → the runner of a room: members are here
 stand.<feature>.<workflow>.<topic>.<channel>   the runner of a room → edges: how it stands
 errors                                         workers → whoever streams the fleet's errors
+broker                                         nats-server → one edge: how it passed a message on
+report                                         console → edges and workers: tell how you stand
 inbox.<role>.<id>                              replies
 =============================================  ===========================================
 
+`permissions.py` says the same of roles and queue groups, for those who configure NATS.
 All stand under `fl.<app>`. A topic may have several levels; feature, workflow and
 channel are one each, so a subject can be taken apart from both of its ends.
 """
@@ -41,13 +44,16 @@ from fairlead.protocol import names
 WORKERS = "workers"
 """The queue group in which the workers of an app share the work."""
 
+EDGES = "edges"
+"""The queue group in which edges share what is to be told to one of them."""
+
 CONNECTION_SEPARATOR = "-"
 """A connection's id is `<edge>-<number on that edge>`: whoever has it can reach its edge."""
 
 KINDS = frozenset(
     (
         "in", "edge", "peer", "worker", "log", "live", "run", "beat", "roll", "seek", "want",
-        "stand", "errors", "inbox",
+        "stand", "errors", "broker", "report", "inbox",
     )
 )  # fmt: skip
 """What may stand behind `fl.<app>`."""
@@ -178,6 +184,16 @@ class Subjects:
     @property
     def errors(self) -> str:
         return f"{self.root}.errors"
+
+    @property
+    def broker(self) -> str:
+        """Where nats-server tells of sampled messages: `msg_trace { dest }` of its account."""
+        return f"{self.root}.broker"
+
+    @property
+    def report(self) -> str:
+        """Where edges and workers are asked how they stand."""
+        return f"{self.root}.report"
 
     def inbox(self, role: str, process: str) -> str:
         """A prefix of its own for each role, so that permissions can tell them apart."""
