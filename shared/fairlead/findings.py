@@ -92,7 +92,8 @@ def reached(server: str, rtt: float) -> Finding:
 def unreached(server: str, reason: str) -> Finding:
     advice = "start it, or name others with --nats (FAIRLEAD_NATS)"
     lowered = reason.lower()
-    if "authorization" in lowered or "authentication" in lowered:
+    # A server that refuses a user hangs up, and may be quicker with that than with its reason.
+    if any(word in lowered for word in ("authorization", "authentication", "reset by peer")):
         advice = "give the user and password, or the token, that the server's configuration has"
     elif "certificate" in lowered or "ssl" in lowered or "tls" in lowered:
         advice = "look at the certificates of both sides, and whether the URL begins with tls://"

@@ -98,6 +98,7 @@ def test_the_figures_are_told() -> None:
     ("reason", "advice"),
     [
         ("nats: 'Authorization Violation'", "password"),
+        ("[Errno 104] Connection reset by peer", "password"),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", "certificates"),
         ("[Errno 111] Connection refused", "start it"),
     ],

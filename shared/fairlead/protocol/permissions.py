@@ -96,11 +96,10 @@ def permissions(subjects: Subjects, role: Role) -> Permissions:
 
 def _jetstream(subjects: Subjects, role: Role) -> list[str]:
     """What of JetStream's API a role asks, and which buckets it writes to."""
-    manifests, leases = f"KV_{subjects.manifests}", f"KV_{subjects.leases}"
-    reads = ["$JS.API.INFO", "$JS.API.STREAM.INFO.*", f"$JS.API.DIRECT.GET.{manifests}.>"]
+    reads = ["$JS.API.INFO", "$JS.API.STREAM.INFO.*"]
     match role:
         case Role.PUBLISHER | Role.CONSOLE:
-            return reads
+            return [*reads, f"$JS.API.STREAM.MSG.GET.KV_{subjects.manifests}"]
         case Role.EDGE:
             return [*reads, "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.*"]
         case Role.WORKER:
@@ -110,7 +109,6 @@ def _jetstream(subjects: Subjects, role: Role) -> list[str]:
                 "$JS.API.STREAM.CREATE.*",
                 "$JS.API.STREAM.UPDATE.*",
                 f"$JS.API.STREAM.PURGE.{subjects.runs}",
-                f"$JS.API.DIRECT.GET.{leases}.>",
                 f"$KV.{subjects.manifests}.>",
                 f"$KV.{subjects.leases}.>",
             ]
