@@ -71,6 +71,8 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/testing/waiting.py": "tests/system",
     "shared/testing/system.py": "tests/system; as its users see it: tests/shared/testing/test_plugin.py",
     # Commands.
+    "shared/doctor.py": "what it sees of real servers: tests/system/test_doctor.py",
+    "shared/natsinfo.py": "what real servers tell: tests/system/test_doctor.py",
     "shared/__main__.py": "two lines that call cli.py",
     "shared/commands.py": "tests/shared/test_cli.py and tests/system",
     "edge/cli.py": "the command that starts serve.py: tests/shared/test_cli.py",

@@ -182,6 +182,7 @@ class Bus:
         self.connected = False
         self.on_down: list[Callable[[], None]] = []
         self.on_up: list[Callable[[], None]] = []
+        self.on_error: list[Callable[[str], None]] = []
         self._loop = asyncio.get_running_loop()
         self.down_since: float | None = self._loop.time()
         self.reconnects = 0
@@ -218,8 +219,38 @@ class Bus:
             raise
         return bus
 
-    async def _open(self) -> None:
+    @classmethod
+    async def once(cls, options: BusOptions, within: float, on_error: Callable[[str], None]) -> Bus:
+        """Connect to look at a server, which may be of no use: one try, and no other later.
+
+        Args:
+            on_error: told what the server, or the attempt to connect, complains of.
+
+        Raises:
+            Unusable: it does not answer within so many seconds, or does not let us in.
+        """
+        bus, reasons = cls(options), [f"no answer within {within:g} s"]
+        bus.on_error += [on_error, reasons.append]
+        bus._closing = True
+        told = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0.1}
+        try:
+            await asyncio.wait_for(bus._open(connect_timeout=within, **told), within)
+        except (OSError, nats.errors.Error) as error:
+            await bus.close()
+            raise Unusable(reasons[-1]) from error
+        bus._set_up()
+        bus.subscribe(f"{bus._inbox}.r.*", bus._replied)
+        return bus
+
+    async def _open(self, **others: Any) -> None:
         """Have the client connect, and come back by itself from then on."""
+        told: dict[str, Any] = {
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": 0.2,  # passed to asyncio.sleep: a float will do
+            "ping_interval": 5,
+            "max_outstanding_pings": 2,
+            "pending_size": -1,  # bounded by those who publish: they wait for `ready`
+        }
         await self._client.connect(
             servers=list(self.options.servers),
             name=f"fairlead-{self.options.role}-{self.options.process}",
@@ -228,12 +259,8 @@ class Bus:
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
             closed_cb=self._closed,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # passed to asyncio.sleep: a float will do
-            ping_interval=5,
-            max_outstanding_pings=2,
-            pending_size=-1,  # bounded by those who publish: they wait for `ready`
             **self.options.credentials.options(list(self.options.servers)),
+            **{**told, **others},
         )
 
     # The state of the connection
@@ -273,8 +300,29 @@ class Bus:
             return f"{url.hostname}:{url.port}"
         return ", ".join(server.rpartition("@")[2] for server in self.options.servers)
 
+    @property
+    def server_info(self) -> Mapping[str, Any]:
+        """What the server said of itself when it was connected to."""
+        return self._client._server_info
+
+    async def ping(self, within: float) -> float:
+        """Seconds that the server takes to answer; no permission is needed for it.
+
+        Raises:
+            Unusable: it does not answer in time, or is gone.
+        """
+        asked = self._loop.time()
+        self._flush()
+        try:
+            await self._client.flush(timeout=within)  # type: ignore[arg-type]  # to asyncio.wait_for
+        except nats.errors.Error as error:
+            raise Unusable(str(error)) from error
+        return self._loop.time() - asked
+
     async def _error(self, error: Exception) -> None:
         # nats-py's read loop ends if this raises.
+        for call in self.on_error:
+            call(str(error) or type(error).__name__)
         now = time.monotonic()
         if now - self._said >= SAY_EVERY:
             self._said = now

@@ -22,11 +22,23 @@ from fairlead.natsconfig import Cluster, Tls
 from fairlead.protocol import names
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import History, Route
-from fairlead.settings import CannotStart, NatsSettings, Positional, Settings, Token, WrongUse
+from fairlead.settings import (
+    CannotStart,
+    Duration,
+    NatsSettings,
+    Positional,
+    Settings,
+    Token,
+    WrongUse,
+    without_credentials,
+)
 from fairlead.workflow import Project
 
 PATIENCE = 10.0
 """Seconds that `publish` waits for NATS."""
+
+TIMES = ("drain_grace", "worker_wait", "ready_grace", "policy_timeout")
+"""Settings of edges and workers that `doctor` looks at."""
 
 
 class RoutesSettings(Settings):
@@ -96,6 +108,31 @@ class NatsConfigSettings(Settings):
     """Make a key for each role in this folder and print what nats-server is told of them, nothing else."""
 
 
+class DoctorSettings(NatsSettings):
+    """What `doctor` can be told."""
+
+    role: Annotated[
+        Literal["edge", "worker", "publisher", "console"] | None,
+        Field(json_schema_extra={"hint": "edge|worker|publisher|console"}),
+    ] = None
+    """Whose permissions the NATS user must have; else those of an edge and of a worker."""
+
+    json_: bool = False
+    """Print one line of JSON."""
+
+    drain_grace: Duration | None = None
+    """As edges and workers are told; looked at for sense, as the next ones are."""
+
+    worker_wait: Duration | None = None
+    """As edges are told."""
+
+    ready_grace: Duration | None = None
+    """As edges and workers are told."""
+
+    policy_timeout: Duration | None = None
+    """As workers are told."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     add_command(app, "routes", RoutesSettings, routes, "List the endpoints of a project.")
@@ -105,6 +142,8 @@ def register(app: typer.Typer) -> None:
         app, "nats-config", NatsConfigSettings, nats_config,
         "Print nats-server's configuration, with what each role may say and hear.",
     )  # fmt: skip
+    about = "Look at NATS, and at what the app has there; say what is wrong, and what to do."
+    add_command(app, "doctor", DoctorSettings, doctor, about)
 
 
 def routes(settings: RoutesSettings) -> int:
@@ -176,8 +215,9 @@ def publish(settings: PublishSettings) -> int:
     try:
         return asyncio.run(_publish(settings))
     except TimeoutError:
+        shown = ", ".join(map(without_credentials, settings.servers))
         raise CannotStart(
-            f"NATS at {settings.nats} did not answer within {PATIENCE:g} s; is it running?"
+            f"NATS at {shown} did not answer within {PATIENCE:g} s; is it running?"
         ) from None
 
 
@@ -255,3 +295,24 @@ def _cluster(text: str) -> Cluster | None:
             f"--cluster {text}: expected a name and hosts, such as main@nats-0,nats-1,nats-2"
         )
     return Cluster(name, hosts.split(","))
+
+
+def doctor(settings: DoctorSettings) -> int:
+    """Examine; 0 where nothing is wrong, 1 where something is."""
+    from fairlead import doctor
+    from fairlead.protocol.permissions import Role
+    from fairlead.protocol.subjects import Subjects
+
+    # A worker hears and says the most, so its inbox comes first.
+    roles = [Role(settings.role)] if settings.role else [Role.WORKER, Role.EDGE]
+    told = {name: getattr(settings, name) for name in TIMES}
+    times = {name: value for name, value in told.items() if value is not None}
+    examination = doctor.Doctor(
+        settings.servers, Subjects(settings.app), roles, times, credentials=settings.credentials
+    )
+    found = asyncio.run(examination.examine())
+    if settings.json_:
+        sys.stdout.write(doctor.as_json(found) + "\n")
+    else:
+        doctor.show(found, Console(highlight=False))
+    return 0 if doctor.healthy(found) else 1

@@ -184,6 +184,12 @@ class ProcessSettings(NatsSettings):
     """Log what exceptions say, too, as in dev; they may quote what a client sent."""
 
 
+def without_credentials(url: str) -> str:
+    """A URL to be shown: the user and password, or the token, cut out."""
+    scheme, separator, rest = url.partition("://")
+    return scheme + separator + rest.rpartition("@")[2] if separator else url.rpartition("@")[2]
+
+
 def _split(urls: str) -> list[str]:
     return [url for part in urls.split(",") if (url := part.strip())]
 

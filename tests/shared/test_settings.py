@@ -6,7 +6,15 @@ from typing import Annotated, Any
 import pytest
 
 from fairlead import settings
-from fairlead.settings import Bare, Duration, NatsSettings, OptionalPort, Positional, WrongUse
+from fairlead.settings import (
+    Bare,
+    Duration,
+    NatsSettings,
+    OptionalPort,
+    Positional,
+    WrongUse,
+    without_credentials,
+)
 
 
 class Sample(NatsSettings):
@@ -148,3 +156,17 @@ def test_an_unknown_variable_stops_the_start(name: str, advice: str) -> None:
     with pytest.raises(WrongUse) as refused:
         settings.check_environment({name: "1"}, [Sample])
     assert str(refused.value) == f"{name} names no setting; {advice}"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://ann:s3cret@10.0.0.1:4222", "nats://10.0.0.1:4222"),
+        ("tls://t0ken@nats.example.com", "tls://nats.example.com"),
+        ("nats://ann:a/b@c@10.0.0.1", "nats://10.0.0.1"),
+        ("ann:s3cret@10.0.0.1:4222", "10.0.0.1:4222"),
+        ("nats://10.0.0.1:4222", "nats://10.0.0.1:4222"),
+    ],
+)
+def test_a_url_is_shown_without_who_and_what_for(url: str, shown: str) -> None:
+    assert without_credentials(url) == shown
