@@ -211,6 +211,7 @@ class Run:
     def _took(self, work: Work) -> None:
         """The run of a connection reads a message: a trace that ends when it asks for the next."""
         assert self.tools.tracing is not None
+        self._processed()  # two may read at once; then the one before is done with
         self._processing = spans.process(self.tools.tracing, self, work)
 
     def _processed(self) -> None:
