@@ -189,7 +189,8 @@ class Run:
             told = f"{type(error).__name__}: {error}" if self.tools.dev else "execute failed"
             self._fail(problem(500, told, trace=self.trace_id), error)
         finally:
-            self._processed()
+            if self._processing is not None:
+                self._processed()
 
     # What is recorded
 
