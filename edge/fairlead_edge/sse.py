@@ -310,15 +310,16 @@ class Stream(Owner):
     # What the room and its peers tell
 
     def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
-        if self.cut.done():
-            return True
         slow = self._waiting > HIGH_WATER
+        waiting = Waiting.of(batch.watches, slow) if batch and batch.watches else None
         self._room_waiting += len(data)
         if self._room_waiting > PER_CLIENT:
             self.give_up()
+        if self.cut.done():
+            if waiting is not None:
+                waiting.lost()
             return True
-        watched = batch is not None and batch.watches
-        self._write(data, Waiting.of(batch.watches, slow) if batch and watched else None)
+        self._write(data, waiting)
         return slow
 
     def give_up(self) -> None:

@@ -207,7 +207,8 @@ class Run:
             told = f"{type(error).__name__}: {error}" if self.tools.dev else "execute failed"
             self._fail(problem(500, told, trace=self.trace_id), error)
         finally:
-            self._processed()
+            if self._processing is not None:
+                self._processed()
 
     # What is recorded
 
@@ -229,6 +230,7 @@ class Run:
     def _took(self, work: Work) -> None:
         """The run of a connection reads a message: a trace that ends when it asks for the next."""
         assert self.tools.tracing is not None
+        self._processed()  # two may read at once; then the one before is done with
         self._processing = spans.process(self.tools.tracing, self, work)
 
     def _processed(self) -> None:
