@@ -523,7 +523,7 @@ class Hub:
         heard = len(opened.room.pending)
         members, slow = opened.room.flush()
         if members:
-            opened.room.tally.fanout.add(time.perf_counter() - opened.took, heard)
+            opened.room.tally.fanout.add_alike(time.perf_counter() - opened.took, heard)
         hops, opened.hops = opened.hops, []
         for hop in hops:
             hop.set("fairlead.members", members)
