@@ -248,7 +248,8 @@ class Hands:
     def _begin(self, share: _Share, run: Run) -> None:
         run.doubted = self._doubting
         run.began = run.tally.begun(run.work, run.attempt)
-        run.tally.taken_over += run.work.kind is Kind.REOPEN and not isinstance(run, LoggedRun)
+        if run.work.kind is Kind.REOPEN and not isinstance(run, LoggedRun):
+            run.tally.taken_over += 1
         self.runs[run.name] = run
         self._empty.clear()
         run.task = self._loop.create_task(run.carry_out())
