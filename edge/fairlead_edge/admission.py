@@ -24,12 +24,17 @@ RUN = 1
 
 
 class Refused(Exception):
-    """The request is answered with a problem."""
+    """The request is answered with a problem.
+
+    Attributes: status, detail: of that problem.
+    """
 
     def __init__(
         self, status: int, detail: str | None, headers: dict[str, str] | None = None, **members: Any
     ) -> None:
         super().__init__(detail)
+        self.status = status
+        self.detail = detail
         self.response = problem_response(status, detail, headers, **members)
 
     @classmethod

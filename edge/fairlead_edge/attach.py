@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from fairlead import runstore
 from fairlead.errors import BadName, NotStored
-from fairlead.protocol import runlog
+from fairlead.protocol import envelope, runlog
 from fairlead.protocol.cursor import Position, RunPlace
 from fairlead.protocol.envelope import Answer, Kind, Wish
 from fairlead.protocol.runlog import Entry, Opening
@@ -143,7 +143,7 @@ async def cancel(host: Host, settled: Settled, asked: Asked, leaving: asyncio.Fu
     """
     who = await _who(host, settled, leaving)
     if settled.route.resume is None:
-        if not await host.runs.wish(asked.run, asked.key, who, Wish.CANCEL):
+        if not await host.runs.wish(asked.run, asked.key, who, Wish.CANCEL, settled.route):
             raise _unknown(asked.run)
         return
     _, opening, _, last = await _found(host, settled, asked, who)
@@ -154,19 +154,44 @@ async def cancel(host: Host, settled: Settled, asked: Asked, leaving: asyncio.Fu
         raise Refused.by_worker(failure)
 
 
-async def cancel_anywhere(host: Host, run: str, key: str, who: str) -> bool:
-    """End a run of any workflow, for a client that names it; False if that may, or can, not be."""
-    if await host.runs.wish(run, key, who, Wish.CANCEL):
-        return True
+async def cancel_anywhere(host: Host, context: bytes, run: str, key: str) -> None:
+    """End a run of any workflow, for a connection that names it: as a DELETE of its endpoint.
+
+    Who the client is elsewhere counts for nothing. The policies of the run's own workflow are
+    asked, with the query and the headers of the connection, whose `context` this is, and with the
+    path that the run was begun at.
+
+    Raises:
+        Refused: as `cancel`.
+    """
+    inbound, path = await _place(host, run)
+    named = host.bus.subjects.workflow_of_inbound(inbound)
+    route = next((r for r in host.fleet.table if (r.feature, r.workflow) == named), None)
+    if route is None:
+        raise _unknown(run)
+    theirs = replace(envelope.decode_context(context), path=path, subject=None)
+    settled = Settled(route, inbound, envelope.encode_context(theirs))
+    never = asyncio.get_running_loop().create_future()  # it is ended also for who leaves meanwhile
+    await cancel(host, settled, Asked(run, key), never)
+
+
+async def _place(host: Host, run: str) -> tuple[str, dict[str, str]]:
+    """NATS subject and path parameters of a run: of an edge's own, or of one that is kept.
+
+    Raises:
+        Refused: 404, 503.
+    """
+    found = await host.runs.place(run)
+    if found is not None:
+        return found
     try:
-        _, opening = await runstore.opening(host.bus, run)
-    except (LookupError, NotStored):
-        return False
-    named = host.bus.subjects.workflow_of_inbound(opening.inbound)
-    routes = [r for r in host.fleet.table if (r.feature, r.workflow) == named]
-    if not routes or not _may(opening, key, who):
-        return False
-    return await host.runs.cancel(run, routes[0], opening.inbound) is None
+        async with asyncio.timeout(host.settings.worker_wait):
+            _, opening = await runstore.opening(host.bus, run)
+    except LookupError:
+        raise _unknown(run) from None
+    except (NotStored, TimeoutError) as error:
+        raise _unreadable(error) from None
+    return opening.inbound, envelope.decode_context(envelope.decode_work(opening.work).context).path
 
 
 def _may(opening: Opening, key: str, who: str) -> bool:
@@ -184,6 +209,11 @@ def _say_run(stream: Stream, viewer: Viewer) -> None:
 def _unknown(run: str) -> Refused:
     """One answer for what is not there and for what is somebody else's."""
     return Refused(404, f"run {run[:80]!r} is not known here, or needs its token as ?key=")
+
+
+def _unreadable(error: Exception) -> Refused:
+    detail = str(error) or "NATS does not answer"
+    return Refused(503, f"the run cannot be read: {detail}", RETRY_AFTER)
 
 
 async def _who(host: Host, settled: Settled, leaving: asyncio.Future[Any]) -> str:
@@ -216,8 +246,7 @@ async def _found(
             raise Over from None
         raise _unknown(asked.run) from None
     except (NotStored, TimeoutError) as error:
-        detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"the run cannot be read: {detail}", RETRY_AFTER) from None
+        raise _unreadable(error) from None
     return begun, opening, first and first[1], last and last[1]
 
 
@@ -265,8 +294,7 @@ async def _log(host: Host, run: str) -> Room:
     except BadName:
         raise _unknown(run) from None
     except (NotStored, TimeoutError) as error:
-        detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"the run cannot be read: {detail}", RETRY_AFTER) from None
+        raise _unreadable(error) from None
 
 
 async def _copy(host: Host, settled: Settled, asked: Asked, who: str) -> Stream:
