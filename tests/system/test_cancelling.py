@@ -4,6 +4,8 @@ its token. By `DELETE`, and by the `cancel` of a `fairlead.v1` connection to wha
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,8 +42,12 @@ class Fleet:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [line for line in lines if line.startswith(word)]
 
-    async def ended(self) -> None:
+    async def ended(self, asked: float) -> None:
+        """The run's `finally` ran, soon after it was asked for (seconds since the epoch)."""
         await until(lambda: self.told("finally"), "the run's `finally` ran")
+        seconds = float(self.told("finally")[0].split()[1]) - asked
+        sys.stdout.write(f"\ncancelled from elsewhere: `finally` after {seconds * 1000:.0f} ms\n")
+        assert seconds < 100 * MS
 
 
 @pytest_asyncio.fixture
@@ -95,10 +101,11 @@ async def test_who_began_it_ends_it_over_any_connection_of_theirs(fleet: Fleet, 
         run_of(fleet.one, kind) as (run, _, stream),
         fleet.two.v1("/owned/v1/ear?who=ann") as ann,
     ):
+        asked = time.time()
         await ann.say(type="cancel", run=run)
         await to_end(stream)
+        await fleet.ended(asked)
         assert fleet.told("asked") == ["asked ann {'room': '1'}"] * 2
-        await fleet.ended()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,9 +128,10 @@ async def test_the_token_does_not_help_whom_the_policies_refuse(fleet: Fleet, ki
         await goes_on(stream)
         async with fleet.two.v1("/owned/v1/ear?who=bob") as bob:
             assert await refused(bob, run, "wrong") == 404
+            asked = time.time()
             await bob.say(type="cancel", run=run, key=key)
             await to_end(stream)
-    await fleet.ended()
+            await fleet.ended(asked)
 
 
 @pytest.mark.parametrize("kind", KINDS)

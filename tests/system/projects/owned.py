@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -40,7 +41,7 @@ async def _endless(ctx: SSE | WS) -> AsyncIterator[int]:
             number += 1
             await asyncio.sleep(0.02)
     finally:
-        _log("finally")
+        _log(f"finally {time.time()}")
 
 
 @owned.sse("/kept/{room}", tag="v1", resume="5m", policies=[whoever])
