@@ -237,6 +237,14 @@ class LoggedRun(Run):
             log.error("%s: %s", self.route.label, reason, extra={"run": self.run_id})
         self.cancel(silent=True)
 
+    def stop(self) -> None:
+        self.hand_over()
+
+    async def give_up(self) -> None:
+        await super().give_up()
+        if self._writer is not None:
+            await self._writer.close()
+
     # Its words
 
     def _say(self, answer: bytes) -> None:

@@ -87,6 +87,7 @@ class Run:
         emitted: whether anything was said to the client or the room.
         inbox: of the run of a connection, what its client says; else None.
         leaving: whether it is handed over, since this worker stops.
+        given_up: whether it took no notice of that: another worker has it, and it says no more.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Run:
         self.silent = False
         self.emitted = False
         self.leaving = False
+        self.given_up = False
         self.task: asyncio.Task[None] | None = None
         self.inbox: Inbox | None = None
         if route.run == "connection" and work.kind not in (Kind.CHECK, Kind.ADMIT):
@@ -504,6 +506,21 @@ class Run:
         if self.task is not None:
             self.task.cancel()
 
+    def stop(self) -> None:
+        """This worker stops now: `finally` blocks run, and another worker has it next."""
+        if self.inbox is not None:
+            self.hand_over()
+        elif self.task is not None:
+            self.task.cancel()
+
+    async def give_up(self) -> None:
+        """It does not stop: let another worker have it, and be silent from now on."""
+        log.warning("%s does not stop, though it was cancelled; it is given up", self.route.label)
+        self.given_up = True
+        if self.leaving:
+            self._say(bytes([Answer.LEFT]))
+        self.silent = True
+
     def abandon(self) -> None:
         """Its edge is gone, and the client with it: go on only where that makes sense."""
         if self.inbox is not None or self._ends_with_its_client:
@@ -560,6 +577,8 @@ class Run:
 
     async def _before_a_word(self) -> None:
         await self._trusted()
+        if self.given_up:
+            await asyncio.Event().wait()  # not an error: it would swallow that, too, and go on
         if not self.tools.bus.connected:
             await self.tools.bus.ready()
         self.emitted = True
