@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar, overload
 
-from fairlead.errorfeed import process_errors
+from fairlead.errorfeed import mark_of, process_errors, take_mark
 from fairlead.protocol import durations
 
 __all__ = [
@@ -156,8 +157,7 @@ async def _merged(sources: tuple[AsyncIterable[T], ...]) -> AsyncGenerator[T]:
                 if reader.ended:
                     readers.remove(reader)
                     continue
-                item = reader.task.result()
-                yield item
+                yield reader.take()
                 reader.read()
 
 
@@ -173,14 +173,14 @@ async def debounce(source: AsyncIterable[T], seconds: Seconds) -> AsyncGenerator
             await asyncio.wait([reader.task])
             if reader.ended:
                 return
-            item = reader.task.result()
+            item = reader.take()
             reader.read()
             while not reader.ended:
                 done, _ = await asyncio.wait([reader.task], timeout=quiet)
                 if not done:
                     break
                 if not reader.ended:
-                    item = reader.task.result()
+                    item = reader.take()
                     reader.read()
             yield item
 
@@ -204,7 +204,7 @@ async def buffer(
             left = None if due is None else max(0.0, due - clock())
             done, _ = await asyncio.wait([reader.task], timeout=left)
             if done and not reader.ended:
-                held.append(reader.task.result())
+                held.append(reader.take())
                 reader.read()
                 if len(held) == 1 and within is not None:
                     due = clock() + within
@@ -244,6 +244,7 @@ class Subject(AsyncIterable[T]):
             raise RuntimeError("the subject is closed; nobody would read this")
         for reader in self._readers:
             self.dropped += reader.push(item, self._bound)
+            reader.mark = reader.mark or mark_of()
 
     def close(self) -> None:
         """End it: readers read what they have, and then their streams end."""
@@ -270,6 +271,7 @@ class _Reading(AsyncIterator[T]):
     """One reader of a Subject."""
 
     def __init__(self, subject: Subject[T]) -> None:
+        self.mark = False
         self.news = asyncio.Event()
         self._subject = subject
         self._items: deque[T] = deque()
@@ -291,6 +293,7 @@ class _Reading(AsyncIterator[T]):
                 raise StopAsyncIteration
             self.news.clear()
             await self.news.wait()
+        take_mark(self.mark)
         return self._items.popleft()
 
     async def aclose(self) -> None:
@@ -325,19 +328,27 @@ async def _close(items: AsyncIterator[Any]) -> None:
 
 
 class _Reader:
-    """A source of which one item is read ahead, by a task.
+    """A source of which one item is read ahead, by a task for each, all in one context.
 
     Attributes:
         task: the item that is being read, or was.
     """
 
     def __init__(self, source: AsyncIterable[Any]) -> None:
+        self._context = contextvars.copy_context()
         self._items = aiter(source)
         self.read()
 
     def read(self) -> None:
         """Ask for the next item."""
-        self.task: asyncio.Task[Any] = asyncio.ensure_future(_next(self._items))
+        self.task: asyncio.Task[Any] = asyncio.create_task(
+            _next(self._items), context=self._context
+        )
+
+    def take(self) -> Any:
+        """What was read; raises what its source raised. If that reads errors, so does the caller."""
+        take_mark(mark_of(self._context))
+        return self.task.result()
 
     @property
     def ended(self) -> bool:
