@@ -179,16 +179,22 @@ class Parameters(Mapping[str, str]):
 
 
 class Subject(dict[str, Any]):
-    """Who the client is, where a policy returned an object: its fields, as keys and attributes.
+    """Who the client is, where a policy returned more than a str: fields, as keys and attributes.
 
-    The object itself stays on the worker that asked; this is what JSON makes of it.
+    Those of a dict, or that a dataclass, a named tuple or a pydantic model declares (names that
+    begin with `_` are left out), and its id. Of any other object there is the id alone. The object
+    itself stays on the worker that asked; this is what JSON makes of it.
     """
 
     def __getattr__(self, name: str) -> Any:
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(f"the subject has no {name!r}; it has {', '.join(self)}") from None
+            raise AttributeError(
+                f"the subject has no {name!r}; it has {', '.join(self)}. To have more of it, let "
+                "the policy return a dict, a dataclass or a model: of any other object only the id "
+                "leaves its worker"
+            ) from None
 
 
 def subject_of(value: Any) -> Any:
@@ -202,7 +208,8 @@ def subject_id(subject: Any) -> str | None:
         return subject
     if isinstance(subject, Mapping):
         for key in ("id", "sub"):
-            if isinstance(found := subject.get(key), str | int):
+            found = subject.get(key)
+            if isinstance(found, str | int) and not isinstance(found, bool):
                 return str(found)
     return None
 
