@@ -34,6 +34,16 @@ def test_a_snippet_parses_and_what_it_imports_of_ours_is_there(name: str, code: 
     exec(compile(ast.Module(ours, []), name, "exec"), {})
 
 
+PROJECTS = [(name, code) for name, code in _snippets() if "app = project(" in code]
+
+
+@pytest.mark.parametrize(("name", "code"), PROJECTS, ids=[name for name, _ in PROJECTS])
+def test_a_snippet_that_is_a_project_can_be_served(name: str, code: str) -> None:
+    names: dict[str, Any] = {"__name__": "snippet"}
+    exec(compile(code, name, "exec"), names)
+    assert names["app"].manifest().routes
+
+
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)|(?:src|href)=\"(?!https?:|#)([^\"]+)\"")
 
 

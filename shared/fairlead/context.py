@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from enum import Enum
 from functools import cached_property
-from typing import Any, ClassVar, Generic, Protocol, TypeAlias
+from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from fairlead import values
-from fairlead.errors import Missing
+from fairlead.errors import FairleadError, Missing
 from fairlead.protocol import envelope
 from fairlead.protocol.envelope import DataType
 
@@ -252,6 +252,17 @@ class Channel:
     async def broadcast(self, x: Any) -> None:
         """Send `x` to all members of the room."""
         await self._emit(Broadcast(x))
+
+    async def members(self) -> NoReturn:
+        """Who is in the room: not built in this version, as `presence=` of the trigger is not.
+
+        Raises:
+            FairleadError: always; it says what to do instead.
+        """
+        raise FairleadError(
+            "ctx.channel.members() is not built in this version of Fairlead; have a run per "
+            "connection say who comes and who leaves: broadcast at its begin and in its `finally`"
+        )
 
 
 @dataclass  # not frozen: that makes it three times as dear, on each message
