@@ -46,6 +46,9 @@ U = TypeVar("U")
 
 Seconds = float | str
 
+TURN = 64
+"""Items dropped one after the other, after which others on the loop have their turn."""
+
 
 # One source, item by item
 
@@ -64,9 +67,13 @@ async def filter(
 ) -> AsyncGenerator[T]:
     """The items for which `function`, plain or async, is true."""
     async with _closing(source) as items:
+        dropped = 0
         async for item in items:
             if await _result(function(item)):
                 yield item
+            else:
+                dropped += 1
+                await _others_turn(dropped)
 
 
 async def tap(
@@ -117,11 +124,14 @@ async def throttle(source: AsyncIterable[T], seconds: Seconds) -> AsyncGenerator
     pause = durations.seconds(seconds)
     clock = asyncio.get_running_loop().time
     async with _closing(source) as items:
-        next_at = clock()
+        next_at, dropped = clock(), 0
         async for item in items:
             if clock() >= next_at:
                 next_at = clock() + pause
                 yield item
+            else:
+                dropped += 1
+                await _others_turn(dropped)
 
 
 async def interval(seconds: Seconds) -> AsyncGenerator[int]:
@@ -311,6 +321,12 @@ async def _result(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
+async def _others_turn(dropped: int) -> None:
+    """A source that never waits must not hold the loop while its items are dropped."""
+    if dropped % TURN == 0:
+        await asyncio.sleep(0)
+
+
 @contextlib.asynccontextmanager
 async def _closing(source: AsyncIterable[T]) -> AsyncGenerator[AsyncIterator[T]]:
     """Iterate a source and close it, however that ends."""
@@ -375,8 +391,10 @@ async def _next(items: AsyncIterator[Any]) -> Any:
 @contextlib.asynccontextmanager
 async def _reading(*sources: AsyncIterable[Any]) -> AsyncGenerator[list[_Reader]]:
     """Read all sources at once; close every one, even if closing another fails."""
-    readers = [_Reader(source) for source in sources]
+    readers: list[_Reader] = []
     try:
+        for source in sources:
+            readers.append(_Reader(source))  # noqa: PERF401 - one that is none leaves those before
         yield list(readers)
     finally:
         closed = await asyncio.gather(
