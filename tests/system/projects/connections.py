@@ -29,6 +29,7 @@ async def echo(ctx: WS):  # type: ignore[no-untyped-def]  # as users may write i
 @support.websocket("counter", tag="realtime")
 async def counter(ctx: WS) -> AsyncIterator[Any]:
     """Numbers what the client says; `end`, `raise` and `none` are commands."""
+    note("counter open")
     yield f"open {ctx.attempt}"
     number = 0
     try:
@@ -60,6 +61,7 @@ async def slow(ctx: WS) -> AsyncIterator[Any]:
 @support.websocket("endless", tag="realtime")
 async def endless(ctx: WS) -> AsyncIterator[str]:
     """Never waits for anything but its reader."""
+    note("endless open")
     number = 0
     try:
         while True:
@@ -82,6 +84,7 @@ async def large(ctx: WS) -> AsyncIterator[str]:
 @support.websocket("tiny", tag="realtime")
 async def tiny(ctx: WS) -> AsyncIterator[None]:
     """Yields nothing, for ever, and never waits."""
+    note("tiny open")
     try:
         while True:
             yield None
