@@ -81,16 +81,30 @@ async def test_an_end_closes_with_1000_and_a_v1_client_hears_it_before(
         assert raw.close_code == 1000
 
 
-async def test_what_execute_raises_is_an_error_frame_and_1011(app: System, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("said", "status", "detail"),
+    [("raise", 500, "execute failed"), ("reject", 403, "go away"), ("nobody", 404, "'nobody'")],
+)
+async def test_what_execute_raises_is_an_error_frame_and_1011(
+    app: System, tmp_path: Path, said: str, status: int, detail: str
+) -> None:
+    """A `Reject`, or a `NoSuchPeer` that it did not catch, with its own status; raw clients too."""
     edge, _ = await started(app, tmp_path)
-    async with edge.v1(COUNTER) as client:
-        await client.send("raise")
-        error = (await client.until("error"))["error"]
-        assert error["status"] == 500
-        assert "secret" not in json.dumps(error)
-        await client.socket.wait_closed()
-        assert client.socket.close_code == 1011
-        assert error["trace"] in (client.socket.close_reason or "")
+    async with edge.v1(COUNTER) as client, edge.raw(COUNTER) as raw:
+        await client.send(said)
+        await raw.send(said)
+        assert await raw.recv() == "open 1"
+        for socket, frame in (
+            (client.socket, await client.until("error")),
+            (raw, json.loads(await raw.recv())),
+        ):
+            assert frame.keys() == {"type", "error"}, "it is the run's end, not one message's"
+            assert frame["error"]["status"] == status
+            assert detail in frame["error"]["detail"]
+            assert "secret" not in json.dumps(frame)
+            await socket.wait_closed()
+            assert socket.close_code == 1011
+            assert frame["error"]["trace"] in (socket.close_reason or "")
 
 
 async def test_messages_that_an_ended_run_did_not_read_are_said_to_be_unread(
@@ -348,6 +362,20 @@ async def test_a_lost_worker_opens_the_run_elsewhere_and_the_socket_stays(
     for talker in talkers:
         talker.check()
         assert talker.restarts == 1
+
+
+async def test_a_raw_client_talks_on_when_its_worker_is_killed(app: System, tmp_path: Path) -> None:
+    """It is told of no restart; what it says meanwhile is read by the next attempt."""
+    edge, first = await started(app, tmp_path)
+    async with edge.raw("/support/realtime/echo") as client:
+        await client.send("before")
+        assert await client.recv() == "before"
+        await app.worker("connections.py", env={"NOTES": str(tmp_path)})
+        first.kill()
+        for said in ("meanwhile", "after"):
+            await client.send(said)
+            async with asyncio.timeout(DEADLINE):
+                assert await client.recv() == said
 
 
 async def test_a_frozen_worker_that_thaws_says_nothing_more_for_the_run(

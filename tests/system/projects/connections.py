@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from fairlead import WS, Message, broadcast, feature, project, reply
+from fairlead import WS, Message, Reject, broadcast, direct, feature, project, reply
 
 support = feature("Support")
 
@@ -28,7 +28,7 @@ async def echo(ctx: WS):  # type: ignore[no-untyped-def]  # as users may write i
 
 @support.websocket("counter", tag="realtime")
 async def counter(ctx: WS) -> AsyncIterator[Any]:
-    """Numbers what the client says; `end`, `raise` and `none` are commands."""
+    """Numbers what the client says; some of it are commands."""
     note("counter open")
     yield f"open {ctx.attempt}"
     number = 0
@@ -39,7 +39,11 @@ async def counter(ctx: WS) -> AsyncIterator[Any]:
                 return
             if message.data == "raise":
                 raise RuntimeError("secret")
-            if message.data == "room":
+            if message.data == "reject":
+                raise Reject(403, "go away")
+            if message.data == "nobody":
+                yield direct("nobody", "hello")
+            elif message.data == "room":
                 yield broadcast("to the room")
             elif message.data == "reply":
                 yield reply({"said": number})
