@@ -14,8 +14,16 @@ import functools
 import hashlib
 import inspect
 import logging
+import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterator,
+)
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -231,7 +239,7 @@ class Run:
         result = await self._call(arguments)
         if type(result) not in _PLAIN and isinstance(result, AsyncIterable):
             await self._drive(aiter(result))
-        elif type(result) not in _PLAIN and isinstance(result, Generator):
+        elif type(result) not in _PLAIN and isinstance(result, Iterator):
             await self._drive(_in_threads(result, self._in_thread))
         elif self._is_plain_reply(result):
             await self._reply(result, Answer.RESULT)
@@ -628,19 +636,31 @@ def _encoded(data: Any) -> tuple[DataType, bytes]:
     return values.encode(data)
 
 
-async def _in_threads(items: Generator[Any], in_thread: Any) -> AsyncGenerator[Any]:
-    """A plain generator as an async one: each step runs in a thread."""
-    ended = object()
+async def _in_threads(items: Iterator[Any], in_thread: Any) -> AsyncGenerator[Any]:
+    """A plain iterator as an async one: each step runs in a thread.
+
+    Nothing can cancel a step, so what is cancelled meanwhile is closed when that is over.
+    """
+    ended, turn = object(), threading.Lock()
+
+    def in_turn(call: Callable[[], Any]) -> Any:
+        with turn:
+            return call()
+
     step = functools.partial(next, items, ended)
     try:
-        while (item := await in_thread(step)) is not ended:
+        while (item := await in_thread(functools.partial(in_turn, step))) is not ended:
             step = functools.partial(next, items, ended)
             try:
                 yield item
             except NoSuchPeer as error:
+                if not isinstance(items, Generator):
+                    raise
                 step = functools.partial(_throw, items, error, ended)
     finally:
-        await in_thread(items.close)
+        close = getattr(items, "close", None)
+        if close is not None:
+            await in_thread(functools.partial(in_turn, close))
 
 
 def _throw(items: Generator[Any], error: Exception, ended: object) -> Any:
