@@ -247,6 +247,14 @@ class LoggedRun(Run):
             _unkept(exc_info=reason, **self.logged())
         self.cancel(silent=True)
 
+    def stop(self) -> None:
+        self.hand_over()
+
+    async def give_up(self) -> None:
+        await super().give_up()
+        if self._writer is not None:
+            await self._writer.close()
+
     # Its words
 
     def _say(self, answer: bytes) -> None:

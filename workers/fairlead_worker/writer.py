@@ -87,7 +87,8 @@ class Writer:
         while self._waiting + self._ahead >= self._limit and not self._closed:
             self._room.clear()
             await self._room.wait()
-        self.say(answer)
+        if not self._hurry.is_set():  # else its last word was said
+            self.say(answer)
 
     @property
     def _limit(self) -> float:
