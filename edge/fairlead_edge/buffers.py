@@ -42,6 +42,10 @@ class Buffers:
         self._loop = asyncio.get_running_loop()
         self._relieving = False
 
+    def waiting(self, client: Slow) -> int:
+        """Bytes that wait for a client."""
+        return self._waiting.get(client, 0)
+
     def waits(self, client: Slow, size: int) -> None:
         """So many bytes wait for a client now; 0 when it has it all, or is gone."""
         self.used += size - self._waiting.get(client, 0)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
+import contextlib
 import gc
+import os
 import signal
+import time
 from typing import Any
 
 GC_THRESHOLDS = (10_000, 20, 50)
 """Allocations, and collections of each generation, before the next. Python's own 700 would look
 at every connection's objects many times a second under load: tens of ms at 10,000 of them."""
+
+NOW = 0.8
+"""Seconds after the second signal in which a process says its last words."""
 
 
 def settle() -> None:
@@ -20,16 +27,38 @@ def settle() -> None:
 
 
 def signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """(stop in order, stop now): set by the first and the second SIGTERM or SIGINT."""
+    """(stop in order, stop now): set by the first and the second SIGTERM or SIGINT.
+
+    After the second the process ends within NOW seconds, whatever it waits for then.
+    """
     stop, now = asyncio.Event(), asyncio.Event()
-
-    def told() -> None:
-        (now if stop.is_set() else stop).set()
-
+    events = iter((stop, now))
     loop = asyncio.get_running_loop()
+
+    # Not by the loop's own handlers: user code may have it stuck, and this runs all the same.
+    def told(number: int, frame: Any) -> None:
+        event = next(events, None)
+        if event is now:
+            ends_within(NOW)
+        if event is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended already
+                loop.call_soon_threadsafe(event.set)
+
     for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, told)
+        signal.signal(each, told)
     return stop, now
+
+
+def ends_within(seconds: float) -> None:
+    """End the process, stopped as asked, if it has not ended by then: also one that waits for a
+    thread, or for a task, of user code that does not end."""
+
+    def end() -> None:
+        time.sleep(seconds)
+        os._exit(0)
+
+    # A daemon, and without a lock of `threading` that an interrupted caller may hold.
+    _thread.start_new_thread(end, ())
 
 
 async def unless(work: asyncio.Future[Any], event: asyncio.Event) -> bool:

@@ -50,6 +50,9 @@ REJOIN = 0.8
 CENSUS = 5.0
 """Seconds between two questions to each edge which of its runs it still wants."""
 
+LAST_WORDS = 2.0
+"""Seconds that dropped runs have for their `finally` blocks when the worker stops."""
+
 EDGE_GONE_AFTER = 2
 """Such questions without anybody there after which an edge, and its clients, are gone."""
 
@@ -190,7 +193,13 @@ class Hands:
                 run.hand_over()
             elif run.task is not None:
                 run.task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        if left:
+            await asyncio.wait(left, timeout=LAST_WORDS)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Say in a last beat that nothing is in hand any more, whatever still is."""
+        self.leaving = True
         self.runs.clear()
         self.beat()
 

@@ -25,6 +25,9 @@ from fairlead_worker.watchdog import Watchdog
 
 log = logging.getLogger("fairlead.worker")
 
+LINGER = 2.0
+"""Seconds that the interpreter has for its end; it would wait for threads of user code for ever."""
+
 THREADS = 64
 """Threads for plain `def` functions, at most; more of them wait for one to be free."""
 
@@ -80,7 +83,9 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             log.info("worker %s serves %d workflows", worker, len(manifest.routes))
             await stop.wait()
             readiness.draining = True
-            await process.unless(asyncio.ensure_future(hands.leave(settings.drain_grace)), now)
+            leaving = asyncio.ensure_future(hands.leave(settings.drain_grace))
+            if not await process.unless(leaving, now):
+                hands.let_go()
             watchdog.stop()
             await process.end(ticking, sweeping)
         finally:
@@ -90,6 +95,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             if tracing is not None:
                 await asyncio.to_thread(tracing.shutdown)
     log.info("worker %s stopped", worker)
+    process.ends_within(LINGER)
 
 
 async def _introduce(bus: Bus, project: Project, allow_shrink: bool) -> str:
