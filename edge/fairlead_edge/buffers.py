@@ -48,6 +48,10 @@ class Buffers:
         """How many have something waiting, by the `overflow` of their trigger. Called from any thread."""
         return Counter(client.route.overflow for client in list(self._waiting))
 
+    def waiting(self, client: Slow) -> int:
+        """Bytes that wait for a client."""
+        return self._waiting.get(client, 0)
+
     def waits(self, client: Slow, size: int) -> None:
         """So many bytes wait for a client now; 0 when it has it all, or is gone."""
         self.used += size - self._waiting.get(client, 0)
