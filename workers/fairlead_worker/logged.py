@@ -154,12 +154,12 @@ class LoggedRun(Run):
 
         `work.id` is the run's id; data `cancel` ends it instead, whoever has it by then.
         """
-        self._to_end = self.work.data == runlog.CANCEL
+        run, self._to_end = self.work.id, self.work.data == runlog.CANCEL
         self.announce(self._worker)
         failure = problem(NO_WORKER, "the run goes from one worker to the next; try again")
         for _ in range(TRIES):
             try:
-                goes_on = await self._taken(self.work.id)
+                goes_on = await self._taken(run)
             except LookupError as error:
                 failure = problem(404, str(error))
                 break
@@ -198,7 +198,7 @@ class LoggedRun(Run):
             # Its worker died between its last word and this.
             await self._over()
             return False
-        work = envelope.decode_work(opening.work)
+        self.work = envelope.decode_work(opening.work)
         attempt, number = (entry.attempt, entry.number) if entry is not None else (0, 0)
         start, self.attempt = await self._next(entry), attempt + 1
         self._trace(start.trace)
@@ -214,7 +214,6 @@ class LoggedRun(Run):
         if failure is not None:
             await self._over()
             return False
-        self.work = work
         return True
 
     async def _next(self, newest: Entry | None) -> Start:
