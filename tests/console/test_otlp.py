@@ -216,7 +216,7 @@ def test_gzip_that_unpacks_to_more_than_is_taken_is_not_unpacked() -> None:
         otlp.gunzip(gzip.compress(b"abc") + gzip.compress(b"d"), 3)
 
 
-@pytest.mark.parametrize("garbage", [b"hello", gzip.compress(b"abc")[:-3], b"\x1f"])
+@pytest.mark.parametrize("garbage", [b"hello", gzip.compress(b"abc", mtime=0)[:-3], b"\x1f"])
 def test_garbage_for_gzip(garbage: bytes) -> None:
     with pytest.raises(Unreadable, match="gzip"):
         otlp.gunzip(garbage, 1000)
