@@ -99,7 +99,7 @@ class LastResort:
         code: exit code: 1 until the owner says that all was handed over.
     """
 
-    LOOK = 0.25
+    LOOK = 0.05
     """Seconds between two looks at the time."""
 
     def __init__(self) -> None:
@@ -114,10 +114,12 @@ class LastResort:
     def _wait(self) -> None:
         while (left := self._at - time.monotonic()) > 0:
             time.sleep(min(left, self.LOOK))
-        log.warning("the process is ended, though something still runs", threads=_running())
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(self.code)
+        try:
+            log.warning("the process is ended, though something still runs", threads=_running())
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        finally:
+            os._exit(self.code)
 
 
 def _running() -> str:
