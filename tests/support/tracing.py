@@ -114,5 +114,4 @@ def one(spans: list[Span], operation: str) -> Span:
 
 async def id_of(process: Process) -> str:
     """What an edge or a worker calls itself."""
-    line = await process.says(r'"(edge|worker) \w+ (listens|serves)')
-    return line.split()[1]
+    return (await process.says(r'"instance":"\w+"')).split('"')[3]
