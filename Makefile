@@ -19,6 +19,11 @@ $(VENV)/chromium: tests/support/install-chromium.sh $(VENV)/installed
 	tests/support/install-chromium.sh
 	@touch $@
 
+# What the metrics, the alert rules and the dashboard are tried with.
+$(VENV)/promtool: tests/support/install-prometheus.sh $(VENV)/installed
+	tests/support/install-prometheus.sh $(VENV)/prometheus
+	@touch $@
+
 # The compiler and the bundler of the JavaScript client.
 $(VENV)/npm: clients/js/package-lock.json tests/support/node.py $(VENV)/installed
 	$(BIN)/python tests/support/node.py ci --ignore-scripts --no-audit --no-fund
@@ -27,13 +32,13 @@ $(VENV)/npm: clients/js/package-lock.json tests/support/node.py $(VENV)/installe
 dev: $(VENV)/installed  ## the whole system on this machine, with the chat example and its page
 	$(BIN)/fairlead dev examples/chat
 
-test: $(VENV)/installed $(VENV)/chromium $(VENV)/npm  ## all tests, two files at a time
+test: $(VENV)/installed $(VENV)/chromium $(VENV)/npm $(VENV)/promtool  ## all tests, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak: $(VENV)/installed  ## the long forms of the proofs, with their figures
 	$(BIN)/python -m pytest -m soak -s
 
-check: $(VENV)/installed $(VENV)/chromium $(VENV)/npm  ## formatter, linters, types, import contracts, tests with coverage
+check: $(VENV)/installed $(VENV)/chromium $(VENV)/npm $(VENV)/promtool  ## formatter, linters, types, import contracts, tests with coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -52,8 +57,9 @@ docs: $(VENV)/installed  ## the pages and the API reference as a site in build/s
 bench: $(VENV)/installed  ## the speed of the running system: a table and bench/results/*.json
 	$(BIN)/python -m bench
 
-pictures: $(VENV)/installed $(VENV)/chromium  ## those of the README, docs/pictures/*.png
+pictures: $(VENV)/installed $(VENV)/chromium  ## those of the README and the docs, docs/pictures
 	$(BIN)/python docs/pictures/take.py
+	$(BIN)/python docs/pictures/trace.py
 
 clean:
 	rm -rf clients/js/node_modules clients/js/dist $(VENV) build .fairlead .pytest_cache .mypy_cache .ruff_cache .hypothesis

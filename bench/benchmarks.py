@@ -7,13 +7,13 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench import load
+from bench import load, observed
 from bench.figures import Sample, Spec, Target
 from bench.load import EchoResult, Phase, PhaseResult
 from bench.memory import idle
 from bench.scale import Scale
 from bench.system import Nats, system
-from bench.tracing import tracing
+from bench.tracing import LOOPS, export_lag, tracing
 from bench.wire import ECHO, KEPT, PLAIN
 
 WANTED_RATE = Target(">=", 500_000)
@@ -151,6 +151,19 @@ _PACED_SPECS = tuple(
     )
 )
 
+_OBSERVED_CPU = (
+    *(Spec(f"{name}, CPU", "µs") for name in observed.RATIOS),
+    *(Spec(f"cost of {name}, CPU", "%") for name in ("1 %", "100 %")),
+)
+"""Of edge and worker, for a round trip."""
+
+_OBSERVED_FANOUT = (
+    *(Spec(f"{name}, CPU", "s/million") for name in observed.RATIOS),
+    Spec("cost of 1 %, CPU", "%", Target("<=", 2)),
+    Spec("cost of 100 %, CPU", "%"),
+)
+"""Of the edge, for deliveries."""
+
 BENCHMARKS: dict[str, Benchmark] = {
     "fanout-burst": Benchmark(_BURST_SPECS, fanout_burst),
     "fanout-paced": Benchmark(_PACED_SPECS, fanout_paced),
@@ -190,5 +203,32 @@ BENCHMARKS: dict[str, Benchmark] = {
             Spec("spans a message at 100 %", "spans"),
         ),
         tracing,
+    ),
+    "observed-echo": Benchmark(
+        (
+            *(Spec(name, "round trips/s") for name in ("off", "at 1 %")),
+            Spec("at 100 %", "round trips/s", Target(">=", 3_000)),
+            Spec("cost of 1 %", "%", Target("<=", 5)),
+            Spec("cost of 100 %", "%"),
+            *_OBSERVED_CPU,
+            Spec("spans a message at 100 %", "spans"),
+        ),
+        observed.echo,
+    ),
+    "observed-fanout": Benchmark(_OBSERVED_FANOUT, observed.fanout),
+    "scraped": Benchmark(
+        (
+            Spec("CPU of a scrape", "ms"),
+            Spec("size of a scrape", "KB"),
+            *(
+                Spec(f"{name} {key}", "ms")
+                for key in ("p50", "p99", "max")
+                for name in ("quiet", "scraped")
+            ),
+        ),
+        observed.scraped,
+    ),
+    "export-lag": Benchmark(
+        tuple(Spec(f"{how} {part}", "ms") for how in LOOPS for part in ("p99", "max")), export_lag
     ),
 }

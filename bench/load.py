@@ -40,11 +40,15 @@ def system_side(system: System, path: str) -> Side:
 
 
 @contextmanager
-def room_side(system: System, path: str) -> Generator[Side]:
-    """A system with a publisher to the room behind a path of the workload."""
+def room_side(system: System, path: str, sampled: float = 0.0) -> Generator[Side]:
+    """A system with a publisher to the room behind a path of the workload.
+
+    Args:
+        sampled: the part of its messages that are traced.
+    """
     topic = path.rpartition("/")[2]
     subject = f"fl.{system.app}.log.{topic}.-"
-    argv = ("--port", system.nats.port, "--subject", subject)
+    argv = ("--port", system.nats.port, "--subject", subject, "--sampled", sampled)
     with helper("publisher", *argv) as publisher:
         publisher.hear("open")
         yield Side(system.port, path, system.processes, publisher)

@@ -28,14 +28,19 @@ _INBOX = b"_INBOX.fairlead-bench"
 
 
 class Publisher:
-    """One connection to a nats-server on 127.0.0.1."""
+    """One connection to a nats-server on 127.0.0.1.
 
-    def __init__(self, port: int, subject: str) -> None:
+    Args:
+        sampled: the part of its messages that carry a traceparent, as those do that are traced.
+    """
+
+    def __init__(self, port: int, subject: str, sampled: float) -> None:
         self._subject = subject.encode()
+        self._traced_every = round(1 / sampled) if sampled else 0
         self._socket = socket.create_connection(("127.0.0.1", port), READ_WITHIN)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._read_until(b"\r\n")
-        self._socket.sendall(b'CONNECT {"verbose":false,"pedantic":false}\r\n')
+        self._socket.sendall(b'CONNECT {"verbose":false,"pedantic":false,"headers":true}\r\n')
         self._socket.sendall(b"SUB %b 1\r\n" % _INBOX)
         self._round_trip()
 
@@ -83,6 +88,11 @@ class Publisher:
         return sent
 
     def _line(self, number: int, reply: bytes) -> bytes:
+        if self._traced_every and number % self._traced_every == 0:
+            trace = b"NATS/1.0\r\ntraceparent: 00-%032x-%016x-01\r\n\r\n" % (number + 1, 1)
+            sizes = len(trace), len(trace) + wire.SIZE
+            head = b"HPUB %b %b%d %d\r\n" % (self._subject, reply, *sizes)
+            return head + trace + wire.payload(number) + b"\r\n"
         return b"PUB %b %b%d\r\n%b\r\n" % (self._subject, reply, wire.SIZE, wire.payload(number))
 
     def _round_trip(self) -> None:
@@ -110,8 +120,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--subject", required=True)
+    parser.add_argument("--sampled", type=float, default=0.0)
     args = parser.parse_args()
-    publisher = Publisher(args.port, args.subject)
+    publisher = Publisher(args.port, args.subject, args.sampled)
     say("open")
     for line in sys.stdin:
         command = json.loads(line)

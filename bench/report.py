@@ -26,6 +26,7 @@ _PACKAGES = (
     "nats-py",
     "orjson",
     "opentelemetry-sdk",
+    "opentelemetry-exporter-prometheus",
 )
 
 

@@ -17,7 +17,7 @@ class Scale:
         warm, seconds: of an echo, before the measured window and in it.
         idle, rooms: connections in one room, and those in a room each.
         settle: longest wait for an edge's memory to stay the same.
-        slices: how often each tracing configuration has its turn in a run.
+        slices: how often each configuration of `observed.py` has its turn in a run.
         slice: how long such a turn is.
     """
 

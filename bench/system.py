@@ -84,13 +84,18 @@ class Setup:
 
 @dataclass(frozen=True)
 class System:
-    """One edge and one worker that serve `workload.py`."""
+    """One edge and one worker that serve `workload.py`.
+
+    Attributes:
+        port: where clients connect. admin_ports: the edge's, and the worker's.
+    """
 
     app: str
     nats: Nats
     edge: Child
     worker: Child
     port: int
+    admin_ports: tuple[int, int]
 
     @property
     def processes(self) -> tuple[Child, ...]:
@@ -123,7 +128,7 @@ def system(nats: Nats, setup: Setup | None = None) -> Generator[System]:
         _until_status(edge, admin, "/readyz", 200)
         for path in (ECHO, PLAIN, KEPT):
             _until_status(edge, port, path, 426)
-        yield System(app, nats, edge, worker, port)
+        yield System(app, nats, edge, worker, port, (admin, worker_admin))
 
 
 def _until_status(child: Child, port: int, path: str, wanted: int) -> None:

@@ -1,4 +1,4 @@
-"""What tracing costs an echo: the same load with tracing off, at 1 % and at 100 %."""
+"""What tracing costs: an echo with tracing off, at 1 % and at 100 %; and the loop, while spans are exported."""
 
 from __future__ import annotations
 
@@ -41,6 +41,31 @@ def tracing(nats: Nats, scale: Scale, run: int) -> Sample:
         sample.values[f"cost of {name}"] = (1 - part) * 100
     sample.values["spans a message at 100 %"] = spans["at 100 %"]
     _check(spans, sample)
+    return sample
+
+
+LOOPS = ("off", "ours", "defaults")
+"""How spans are made and exported beside a loop; see lag.py."""
+
+
+def export_lag(nats: Nats, scale: Scale, run: int) -> Sample:
+    """How late a loop is while spans are exported: with none, with our settings, with the defaults.
+
+    One after another, each with the whole machine.
+    """
+    sample = Sample()
+    with ExitStack() as stack:
+        sink = stack.enter_context(helper("sink"))
+        port = sink.hear("open")["port"]
+        for how in LOOPS:
+            with helper("lag", port, how) as loop:
+                loop.hear("ready")
+                loop.tell(seconds=scale.seconds)
+                found = loop.hear("lag")
+            sample.values[f"{how} p99"] = found["p99"]
+            sample.values[f"{how} max"] = found["max"]
+        if not _counted(sink):
+            sample.problems.append("nothing was exported")
     return sample
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from support import metrics_page
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -44,6 +46,30 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+RECORDING = [
+    "edge/fairlead_edge/*.py",
+    "workers/fairlead_worker/*.py",
+    "shared/fairlead/telemetry.py",
+    "shared/fairlead/publisher.py",
+]
+"""Where spans are made, or told something."""
+
+ATTRIBUTE = re.compile(
+    r"""(?:set|set_attribute)\("([a-z_.]+)"|"((?:fairlead|messaging|network|http|error)\.[a-z_.]+)"(?:: |\])"""
+)
+"""As it is set, or the key of a dict."""
+
+
+def test_each_attribute_of_a_span_is_listed_and_there_are_no_others() -> None:
+    """docs/tracing.md, against the code; those of NATS are put together there, piece by piece."""
+    files = [path for pattern in RECORDING for path in ROOT.glob(pattern)]
+    made = {name for path in files for pair in ATTRIBUTE.findall(path.read_text()) for name in pair}
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "tracing.md").read_text(), re.M)
+    listed = {name for row in rows for name in re.findall(r"`([a-z_]+\.[a-z_.]+)`", row)}
+    of_nats = {name for name in made | listed if name.startswith("fairlead.nats.")}
+    assert listed - of_nats - {"service.name", "service.instance.id"} == made - of_nats - {""}
+
+
 TESTS = [
     code
     for name, code in _snippets()
@@ -62,3 +88,9 @@ async def test_the_tests_that_the_pages_show_pass(
     for each in tests:
         fixtures = inspect.signature(each).parameters
         await each(**{name: request.getfixturevalue(name) for name in fixtures})
+
+
+def test_the_tables_of_metrics_are_those_of_the_code() -> None:
+    """`python tests/support/metrics_page.py` writes them."""
+    page = metrics_page.PAGE.read_text()
+    assert page == metrics_page.written(page)

@@ -22,6 +22,7 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/bus.py": "the NATS client: tests/system, all of it",
     "shared/roomlog.py": "reads the streams of a real NATS: tests/system/test_rooms.py",
     "shared/runstore.py": "the stream of the runs, on a real NATS: tests/system/test_runs.py",
+    "edge/broker.py": "what a real nats-server tells: tests/system/test_broker_spans.py",
     "edge/buffers.py": "tests/system/test_overflow.py: the worst of many",
     "edge/questions.py": "tests/system/test_rooms.py, and tests/edge/test_rooms_model.py",
     "edge/runs.py": "tests/system/test_runs.py",
@@ -57,6 +58,10 @@ NO_TEST_OF_THEIR_OWN = {
     "workers/serve.py": "tests/system/test_failures.py",
     "shared/admin.py": "the admin port, as its users see it: tests/system",
     "shared/readiness.py": "what the admin port says: tests/system",
+    "shared/metricreaders.py": "both ways out: tests/shared/test_metrics.py",
+    "shared/vitals.py": "tests/system/test_metrics.py: what a real process says of itself",
+    "edge/metrics.py": "tests/system/test_metrics.py: every figure, from a real edge",
+    "workers/metrics.py": "tests/system/test_metrics.py: every figure, from a real worker",
     "shared/publisher.py": "tests/system/test_rooms.py, from outside",
     "shared/appbus.py": "tests/system/test_publishers.py: it is its connection",
     "shared/outside.py": "the way to appbus.py: tests/system/test_publishers.py",
@@ -66,13 +71,17 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/testing/waiting.py": "tests/system",
     "shared/testing/system.py": "tests/system; as its users see it: tests/shared/testing/test_plugin.py",
     # Commands.
+    "shared/doctor.py": "what it sees of real servers: tests/system/test_doctor.py",
+    "shared/natsinfo.py": "what real servers tell: tests/system/test_doctor.py",
     "shared/__main__.py": "two lines that call cli.py",
     "shared/commands.py": "tests/shared/test_cli.py and tests/system",
     "edge/cli.py": "the command that starts serve.py: tests/shared/test_cli.py",
     "workers/cli.py": "the command that starts serve.py: tests/shared/test_cli.py",
+    "console/rows.py": "tests/console/test_waterfall.py, where they are told whole",
     # The console: a process whose ports are what it is for.
     "console/app.py": "tests/system/test_console.py",
     "console/serve.py": "tests/system/test_console.py",
+    "console/collector.py": "tests/system/test_traces.py: as OTLP programs see it",
     "console/cli.py": "the command that starts serve.py: tests/system/test_console.py",
 }
 """Module → where it is tested instead, or why it is not."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from fairlead.cli import add_command, extra
-from fairlead_console.settings import ConsoleSettings
+from fairlead_console.settings import ConsoleSettings, TraceSettings
 
 
 def commands(app: typer.Typer) -> None:
@@ -13,6 +13,7 @@ def commands(app: typer.Typer) -> None:
     add_command(
         app, "console", ConsoleSettings, console, "Show the running system on a page of its own."
     )
+    add_command(app, "trace", TraceSettings, trace, "Show where a message's time went.")
 
 
 def console(settings: ConsoleSettings) -> int:
@@ -20,3 +21,10 @@ def console(settings: ConsoleSettings) -> int:
     with extra("console"):
         from fairlead_console import serve
     return serve.run(settings)
+
+
+def trace(settings: TraceSettings) -> int:
+    """Print what was asked for."""
+    with extra("console"):
+        from fairlead_console import trace
+    return trace.run(settings)

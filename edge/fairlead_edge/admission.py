@@ -23,14 +23,34 @@ RUN = 1
 """Number of a connection's or a stream's run."""
 
 
+_BECAUSE = {
+    400: "request", 404: "unknown", 405: "method", 410: "gone", 413: "size", 426: "upgrade",
+    500: "failed", NO_WORKER: "worker",
+}  # fmt: skip
+"""Why a request is refused with a status, in a word for metrics, where that says it."""
+
+
 class Refused(Exception):
-    """The request is answered with a problem."""
+    """The request is answered with a problem.
+
+    Attributes:
+        status: of the answer. because: one of a few words, for metrics.
+    """
 
     def __init__(
-        self, status: int, detail: str | None, headers: dict[str, str] | None = None, **members: Any
-    ) -> None:
+        self, status: int, detail: str | None, headers: dict[str, str] | None = None, *,
+        because: str = "", **members: Any,
+    ) -> None:  # fmt: skip
         super().__init__(detail)
+        self.status = status
+        self.because = because or _BECAUSE.get(status, "policy")
         self.response = problem_response(status, detail, headers, **members)
+
+    @classmethod
+    def without_nats(cls, what: str, error: BaseException) -> Refused:
+        """As NATS does not answer. Args: what: cannot be done, as the start of a sentence."""
+        detail = f"{what}: {str(error) or 'NATS does not answer'}"
+        return cls(503, detail, RETRY_AFTER, because="nats")
 
     @classmethod
     def by_worker(cls, failure: dict[str, Any]) -> Refused:
@@ -39,6 +59,10 @@ class Refused(Exception):
         status = int(members.pop("status", 500))
         headers = RETRY_AFTER if status == NO_WORKER else None
         return cls(status, members.pop("detail", None), headers, **members)
+
+
+LEFT = 499
+"""Stands for the status of those who left before they were answered."""
 
 
 class Left(Exception):
@@ -144,11 +168,12 @@ async def answered(verdict: asyncio.Future[Verdict], leaving: asyncio.Future[Any
 
 async def checked(
     relay: Relay, id: str, settled: Settled, leaving: asyncio.Future[Any], sent: float,
-    body: bytes = b"", kind: Kind = Kind.CHECK,
+    body: bytes = b"", kind: Kind = Kind.CHECK, hop: Hop | None = None,
 ) -> Verdict:  # fmt: skip
     """Have a worker ask the policies and check the inputs; raises as `answered`."""
     check = Check(relay, id)
-    check.ask(settled, kind, sent, body)
+    trace = "" if hop is None else str(hop.parent)
+    check.ask(settled, kind, sent, body, trace=trace, hop=hop)
     return await given(check, leaving)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -29,8 +28,9 @@ from fairlead.protocol.cursor import Position, RunPlace
 from fairlead.protocol.envelope import Context, encode_context, grouped
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import MAX_MESSAGE, Close
-from fairlead.telemetry import parent_of, unsampled
-from fairlead_edge.admission import RETRY_AFTER, Left, Refused, Settled, answered, checked
+from fairlead.protocol.traceparent import Traceparent
+from fairlead.telemetry import Hop, unsampled
+from fairlead_edge.admission import LEFT, RETRY_AFTER, Left, Refused, Settled, answered, checked
 from fairlead_edge.asgi import AsgiProtocol, supports_denial
 from fairlead_edge.attach import Asked, Over, attach, begin, cancel
 from fairlead_edge.connection import CameBack, Connection, Protocol
@@ -41,10 +41,10 @@ from fairlead_edge.replay import Replay, position_of, resume
 from fairlead_edge.room import V1, Room
 from fairlead_edge.routes import WEBSOCKET, Match, room_of
 from fairlead_edge.scopes import ConnectionScope
+from fairlead_edge.spans import Connected, connecting, ending, receiving, trace_replays
 from fairlead_edge.sse import Stream, named_event
+from fairlead_edge.tally import EdgeTally
 from fairlead_edge.ws import EXTENSION
-
-log = logging.getLogger("fairlead.edge")
 
 # Of the hop or the handshake, not of the client.
 _HEADERS_OF_THE_HOP = frozenset({"connection", "upgrade", "keep-alive", "transfer-encoding", "te"})
@@ -55,13 +55,15 @@ class EdgeApp:
 
     Args:
         pages: a folder of files to serve where no route is; None serves none.
+        tally: where it counts whom it answers, and how.
 
     Attributes:
         host: None until NATS answers; until then everything is refused with 503.
         draining: whether new clients are sent elsewhere.
     """
 
-    def __init__(self, pages: Path | None = None) -> None:
+    def __init__(self, pages: Path | None, tally: EdgeTally) -> None:
+        self._answered = tally.handshakes
         self._pages = Pages(pages) if pages is not None else None
         self.host: Host | None = None
         self.draining = False
@@ -75,7 +77,8 @@ class EdgeApp:
     def _ready(self) -> Host:
         if self.host is None or self.draining:
             why = "this edge is being drained" if self.draining else "no routes are known yet"
-            raise Refused(503, f"{why}; try again", RETRY_AFTER)
+            because = "draining" if self.draining else "starting"
+            raise Refused(503, f"{why}; try again", RETRY_AFTER, because=because)
         return self.host
 
     # WebSocket
@@ -85,37 +88,42 @@ class EdgeApp:
         leaving = asyncio.ensure_future(receive())
         try:
             protocol = _protocol(scope, receive, send)
-            connection = await self._connection(scope, protocol, leaving)
-            await self._accept(connection, protocol, leaving, send)
+            host = self._ready()
+            match, id = _find(host, scope, WEBSOCKET), host.new_id()
+            hop = connecting(host, match.route, id, scope)
+            with ending(hop):
+                connection = await self._connection(host, match, id, scope, protocol, leaving, hop)
+                await self._accept(connection, protocol, leaving, send, hop)
+            self._answered["websocket", 101, "accepted"] += 1
             if isinstance(protocol, AsgiProtocol):
                 await protocol.run()
         except Refused as refused:
+            self._answered["websocket", refused.status, refused.because] += 1
             if supports_denial(scope):
                 await WebSocket(scope, receive, send).send_denial_response(refused.response)
             else:
                 await send({"type": "websocket.close", "code": Close.POLICY})
         except Left:
-            pass
+            self._answered["websocket", LEFT, "left"] += 1
         finally:
             leaving.cancel()
 
+    @staticmethod
     async def _connection(
-        self, scope: Scope, protocol: Protocol, leaving: asyncio.Future[Any]
-    ) -> Connection:
+        host: Host, match: Match, id: str, scope: Scope, protocol: Protocol,
+        leaving: asyncio.Future[Any], hop: Hop | None,
+    ) -> Connection:  # fmt: skip
         """All that can be settled before a run is asked for.
 
         Raises:
             Refused, Left: there is to be no connection.
         """
-        host = self._ready()
-        match = _find(host, scope, WEBSOCKET)
         query = _query(scope)
         topic, channel = _room(match, query)
-        id = host.new_id()
         context = encode_context(_context(scope, query, match))
         settled = Settled(match.route, _inbound(host, match.route, topic, channel), context)
         if match.route.checks and match.route.run != "connection":
-            verdict = await checked(host.relay, id, settled, leaving, host.now())
+            verdict = await checked(host.relay, id, settled, leaving, host.now(), hop=hop)
             settled.admit(verdict.who, verdict.subject)
         room = await _open(host, match.route, topic, channel)
         v1 = frames.SUBPROTOCOL in scope.get("subprotocols", ())
@@ -124,17 +132,19 @@ class EdgeApp:
         if at is not None:
             [replay] = await _replays(host, [room], [position_of(at, room)])
             came_back = CameBack(replay is not None, replay, at)
+            trace_replays(host, match.route, id, [replay], hop)
         return Connection(host, protocol, id, settled, room, v1, came_back)
 
     @staticmethod
     async def _accept(
-        connection: Connection, protocol: Protocol, leaving: asyncio.Future[Any], send: Send
-    ) -> None:
+        connection: Connection, protocol: Protocol, leaving: asyncio.Future[Any], send: Send,
+        hop: Hop | None,
+    ) -> None:  # fmt: skip
         """Make it a member of its room, have its run opened if it has one, and say 101."""
         connection.enter()
         try:
             if isinstance(connection.scope, ConnectionScope):
-                connection.scope.open()
+                connection.scope.open(hop)
                 await answered(connection.scope.verdict, leaving)
             if leaving.done():
                 raise Left
@@ -144,6 +154,9 @@ class EdgeApp:
         except BaseException:
             connection.closed()
             raise
+        if hop is not None:
+            hop.set("http.response.status_code", 101)
+            connection.connected = Connected(hop.parent)
         protocol.hand_over(connection, frames.MAX_FRAME if subprotocol else MAX_MESSAGE)
         connection.opened()
 
@@ -174,11 +187,13 @@ class EdgeApp:
             settled = Settled(match.route, _inbound(host, match.route, *rooms[0]), context)
             await self._serve_stream(host, settled, rooms, request, body, resumed, send)
         except Refused as refused:
+            self._answered["sse", refused.status, refused.because] += 1
             await refused.response(scope, receive, send)
         except Over:
+            self._answered["sse", 204, "over"] += 1
             await Response(status_code=204)(scope, receive, send)
         except (ClientDisconnect, Left):
-            return
+            self._answered["sse", LEFT, "left"] += 1
 
     async def _serve_run(
         self, host: Host, match: Match, query: list[tuple[str, str]], room: tuple[str, str],
@@ -193,13 +208,17 @@ class EdgeApp:
         context = encode_context(_context(request.scope, query, match))
         settled = Settled(route, _inbound(host, route, *room), context)
         leaving = asyncio.ensure_future(_until_disconnect(request.receive))
+        ends = request.method == "DELETE"
+        hop, trace = receiving(host, route, request.headers, 0, "cancel" if ends else "attach")
         try:
-            if request.method == "DELETE":
-                await cancel(host, settled, asked, leaving)
-                raise Over
-            stream = await attach(host, settled, asked, leaving)
-            parent = parent_of(request.headers.get("traceparent", ""))
-            await _shown(stream, str(unsampled(parent)), leaving, send)
+            with ending(hop):
+                if hop is not None:
+                    hop.set("fairlead.run", asked.run)
+                if ends:
+                    await cancel(host, settled, asked, leaving, hop)
+                    raise Over
+                stream = await attach(host, settled, asked, leaving, hop)
+                await _shown(stream, trace, leaving, send, hop)
         finally:
             leaving.cancel()
 
@@ -212,41 +231,50 @@ class EdgeApp:
         Raises:
             Refused: nothing was sent yet.
         """
-        route = settled.route
         leaving = asyncio.ensure_future(_until_disconnect(request.receive))
+        hop, trace = None, unsampled()
+        if settled.route.transport == "sse":
+            hop, trace = receiving(host, settled.route, request.headers, len(body), "open")
         try:
-            if route.checks and (route.transport == "websocket" or not route.executes):
-                verdict = await checked(
-                    host.relay, host.new_id(), settled, leaving, host.now(), body
-                )
-                settled.admit(verdict.who, verdict.subject)
-            if route.transport == "websocket":
-                raise Refused(
-                    426, "this endpoint is a WebSocket; it would have been accepted",
-                    {"Upgrade": "websocket"},
-                )  # fmt: skip
-            parent = parent_of(request.headers.get("traceparent", ""))
-            hop = host.receive_span(route, parent, len(body))
-            trace = hop.parent if hop is not None else unsampled(parent)
-            if route.resume is not None:
-                back = resumed is not None
-                stream = await begin(host, settled, body, str(trace), hop, leaving, back)
-                await _shown(stream, str(trace), leaving, send)
-                return
-            rooms = await _open_all(host, route, of) if route.topic else []
-            stream = Stream(host, route, rooms)
-            replays: list[Replay | None] = []
-            if isinstance(resumed, str) and rooms and not route.executes:
-                single = len(rooms) == 1
-                at = [position_of(resumed, rooms[0])] if single else positions_of(resumed, rooms)
-                replays = await _replays(host, rooms, at)
-            stream.who = settled.who
-            if resumed is not None:
-                stream.say(named_event("resumed", {"recovered": any(replays)}))
-            stream.start(settled.subject, body, settled.context, trace, hop, replays)
-            await _shown(stream, str(trace), leaving, send)
+            with ending(hop):
+                stream = await self._begun(host, settled, of, body, resumed, leaving, hop, trace)
+                await _shown(stream, trace, leaving, send, hop)
         finally:
             leaving.cancel()
+
+    @staticmethod
+    async def _begun(
+        host: Host, settled: Settled, of: list[tuple[str, str]], body: bytes, resumed: Resumed,
+        leaving: asyncio.Future[Any], hop: Hop | None, trace: Traceparent,
+    ) -> Stream:  # fmt: skip
+        """A stream of what the client asked for; raises as `_serve_stream`."""
+        route = settled.route
+        if route.checks and (route.transport == "websocket" or not route.executes):
+            verdict = await checked(
+                host.relay, host.new_id(), settled, leaving, host.now(), body, hop=hop
+            )
+            settled.admit(verdict.who, verdict.subject)
+        if route.transport == "websocket":
+            raise Refused(
+                426, "this endpoint is a WebSocket; it would have been accepted",
+                {"Upgrade": "websocket"},
+            )  # fmt: skip
+        if route.resume is not None:
+            back = resumed is not None
+            return await begin(host, settled, body, str(trace), hop, leaving, back)
+        rooms = await _open_all(host, route, of) if route.topic else []
+        stream = Stream(host, route, rooms)
+        replays: list[Replay | None] = []
+        if isinstance(resumed, str) and rooms and not route.executes:
+            single = len(rooms) == 1
+            at = [position_of(resumed, rooms[0])] if single else positions_of(resumed, rooms)
+            replays = await _replays(host, rooms, at)
+            trace_replays(host, route, stream.id, replays, hop)
+        stream.who = settled.who
+        if resumed is not None:
+            stream.say(named_event("resumed", {"recovered": any(replays)}))
+        stream.start(settled.subject, body, settled.context, trace, hop, replays)
+        return stream
 
 
 def _protocol(scope: Scope, receive: Receive, send: Send) -> Protocol:
@@ -269,28 +297,41 @@ def _as_asgi(handler: Any) -> Any:
     return Endpoint()
 
 
-async def _shown(stream: Stream, trace: str, leaving: asyncio.Future[Any], send: Send) -> None:
+async def _shown(
+    stream: Stream, trace: Traceparent, leaving: asyncio.Future[Any], send: Send, hop: Hop | None
+) -> None:
     """Answer with a stream that was started, to its end; raises as `_stream`."""
     try:
-        await _stream(stream, trace, leaving, send)
+        await _stream(stream, trace, leaving, send, hop)
     finally:
         stream.closed()
 
 
-async def _stream(stream: Stream, trace: str, leaving: asyncio.Future[Any], send: Send) -> None:
+async def _stream(
+    stream: Stream, trace: Traceparent, leaving: asyncio.Future[Any], send: Send, hop: Hop | None
+) -> None:
     """Answer: the head when the run is accepted, then what it says, until either side ends it.
 
+    Args:
+        hop: of the request; it ends with the head.
+
     Raises:
-        Refused: the run is not to be.
+        Refused: the run is not to be. Left: the client is gone.
     """
+    if hop is not None:
+        hop.set("fairlead.connection", stream.id)
     either: set[asyncio.Future[Any]] = {stream.head, leaving}
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if not stream.head.done():
-        return
+        raise Left
     failure = stream.head.result()
     if failure is not None:
         raise Refused.by_worker(failure)
-    writing = asyncio.ensure_future(_write(stream, trace, send))
+    if hop is not None:
+        hop.set("http.response.status_code", 200)
+        hop.end()
+        stream.connected = Connected(hop.parent)
+    writing = asyncio.ensure_future(_write(stream, str(trace), send))
     ends: set[asyncio.Future[Any]] = {writing, leaving, stream.cut}
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     writing.cancel()
@@ -310,6 +351,7 @@ async def _write(stream: Stream, trace: str, send: Send) -> None:
         headers["fairlead-run-token"] = stream.key
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": 200, "headers": raw})
+    stream.answered()
     # The head alone, so that a client sees at once that it was accepted.
     await send({"type": "http.response.body", "body": b"", "more_body": True})
     async for chunk in stream.chunks():
@@ -414,8 +456,7 @@ async def _open(host: Host, route: Route, topic: str, channel: str) -> Room:
             await host.bus.ready()
             return await host.hub.open(route.topic, topic, channel, history)
     except (NotStored, TimeoutError) as error:
-        detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"the room cannot be joined: {detail}", RETRY_AFTER) from None
+        raise Refused.without_nats("the room cannot be joined", error) from None
 
 
 async def _open_all(host: Host, route: Route, of: list[tuple[str, str]]) -> list[Room]:
@@ -444,14 +485,16 @@ async def _replays(host: Host, rooms: list[Room], at: list[Position | None]) -> 
             ]
             for room in rooms:
                 await host.hub.located(room)
+            for room in rooms:
+                room.tally.recovered += all(found)
+                room.tally.unrecovered += not all(found)
             return found if all(found) else [None] * len(rooms)
     except BaseException as error:
         for room in rooms:
             host.hub.close(room)
         if not isinstance(error, NotStored | TimeoutError):
             raise
-        detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"what was missed cannot be read: {detail}", RETRY_AFTER) from None
+        raise Refused.without_nats("what was missed cannot be read", error) from None
 
 
 def _asked(route: Route, run: str | None, key: str, resumed: Resumed) -> Asked:

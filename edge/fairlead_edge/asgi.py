@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from starlette.types import Message, Receive, Scope, Send
 
 from fairlead.protocol.problems import Close
-from fairlead_edge.ws import HIGH_WATER
+from fairlead_edge.ws import CUT, HIGH_WATER
 
 if TYPE_CHECKING:
     from fairlead_edge.connection import Connection
@@ -49,10 +49,12 @@ class AsgiProtocol:
 
     Attributes:
         read_paused: whether its peer is not to be read.
+        close_code: what it was closed with, by whoever was first.
     """
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self.read_paused = False
+        self.close_code = CUT
         self._receive = receive
         self._send = send
         self._connection: Connection | None = None
@@ -96,6 +98,8 @@ class AsgiProtocol:
             await self._readable.wait()
             event = await self._receive()
             if event["type"] == "websocket.disconnect":
+                if not self._closing:
+                    self.close_code = event.get("code", CUT)
                 return
             if self._closing:
                 continue
@@ -162,6 +166,7 @@ class AsgiProtocol:
         if not self.open:
             return
         self._closing = True
+        self.close_code = int(code)
         if code == Close.SLOW_CONSUMER:
             self._outgoing.clear()  # it does not read them
             self._outgoing_bytes = 0

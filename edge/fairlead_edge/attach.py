@@ -20,11 +20,11 @@ from fairlead import runstore
 from fairlead.errors import BadName, NotStored
 from fairlead.protocol import runlog
 from fairlead.protocol.cursor import Position, RunPlace
-from fairlead.protocol.envelope import Answer, Kind, Wish
+from fairlead.protocol.envelope import Answer, Kind, Wish, decode_work
+from fairlead.protocol.manifest import Route
 from fairlead.protocol.runlog import Entry, Opening
 from fairlead.telemetry import Hop
 from fairlead_edge.admission import (
-    RETRY_AFTER,
     RUN,
     Check,
     Refused,
@@ -35,6 +35,7 @@ from fairlead_edge.admission import (
 from fairlead_edge.copies import Copy
 from fairlead_edge.host import Host
 from fairlead_edge.room import Room
+from fairlead_edge.spans import Replaying
 from fairlead_edge.sse import Stream, named_event
 from fairlead_edge.viewer import Viewer
 
@@ -95,7 +96,7 @@ async def begin(
 
 
 async def attach(
-    host: Host, settled: Settled, asked: Asked, leaving: asyncio.Future[Any]
+    host: Host, settled: Settled, asked: Asked, leaving: asyncio.Future[Any], hop: Hop | None
 ) -> Stream:
     """Show a run that is there.
 
@@ -103,7 +104,7 @@ async def attach(
         Refused: 404, it is not, or not for this client; 410, its first part is gone.
         Over: there is nothing more to come. Left: the client is gone.
     """
-    who = await _who(host, settled, leaving)
+    who = await _who(host, settled, leaving, hop)
     if settled.route.resume is None:
         return await _copy(host, settled, asked, who)
     begun, opening, first, last = await _found(host, settled, asked, who)
@@ -123,8 +124,9 @@ async def attach(
         # From the entry of that place on: it may hold more than was seen of it.
         after = replace(after, sequence=place.sequence - 1) if whole else after
     viewer = Viewer(
-        host.hub, host.runs, stream, room, asked.run, opening.key, opening.inbound, after, place
-    )
+        host.hub, host.runs, stream, room, asked.run, opening.key, opening.inbound, after, place,
+        _replaying(host, settled.route, stream.id, opening, hop),
+    )  # fmt: skip
     if place is not None or asked.came_back:
         recovered = place is not None and whole
         stream.say(named_event("resumed", {"recovered": recovered}))
@@ -134,14 +136,27 @@ async def attach(
     return stream
 
 
-async def cancel(host: Host, settled: Settled, asked: Asked, leaving: asyncio.Future[Any]) -> None:
+def _replaying(
+    host: Host, route: Route, connection: str, opening: Opening, hop: Hop | None
+) -> Replaying | None:
+    """The span of what the client is brought up to the present with; it links to the run's trace."""
+    if hop is None or host.spans is None:
+        return None
+    span = host.spans.replay(route, connection, hop.parent)
+    span.of(decode_work(opening.work).trace)
+    return span
+
+
+async def cancel(
+    host: Host, settled: Settled, asked: Asked, leaving: asyncio.Future[Any], hop: Hop | None
+) -> None:
     """End a run, wherever it is.
 
     Raises:
         Refused: 404, it is not there, or not for this client; 503, nobody could end it.
         Left: the client is gone.
     """
-    who = await _who(host, settled, leaving)
+    who = await _who(host, settled, leaving, hop)
     if settled.route.resume is None:
         if not await host.runs.wish(asked.run, asked.key, who, Wish.CANCEL):
             raise _unknown(asked.run)
@@ -186,12 +201,12 @@ def _unknown(run: str) -> Refused:
     return Refused(404, f"run {run[:80]!r} is not known here, or needs its token as ?key=")
 
 
-async def _who(host: Host, settled: Settled, leaving: asyncio.Future[Any]) -> str:
+async def _who(host: Host, settled: Settled, leaving: asyncio.Future[Any], hop: Hop | None) -> str:
     """The policies' answer for this request."""
     if not settled.route.checks:
         return ""
     verdict = await checked(
-        host.relay, host.new_id(), settled, leaving, host.now(), kind=Kind.ADMIT
+        host.relay, host.new_id(), settled, leaving, host.now(), kind=Kind.ADMIT, hop=hop
     )
     return verdict.who
 
@@ -216,8 +231,7 @@ async def _found(
             raise Over from None
         raise _unknown(asked.run) from None
     except (NotStored, TimeoutError) as error:
-        detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"the run cannot be read: {detail}", RETRY_AFTER) from None
+        raise Refused.without_nats("the run cannot be read", error) from None
     return begun, opening, first and first[1], last and last[1]
 
 
@@ -265,8 +279,7 @@ async def _log(host: Host, run: str) -> Room:
     except BadName:
         raise _unknown(run) from None
     except (NotStored, TimeoutError) as error:
-        detail = str(error) or "NATS does not answer"
-        raise Refused(503, f"the run cannot be read: {detail}", RETRY_AFTER) from None
+        raise Refused.without_nats("the run cannot be read", error) from None
 
 
 async def _copy(host: Host, settled: Settled, asked: Asked, who: str) -> Stream:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+from collections import Counter
 from typing import Protocol
 
-log = logging.getLogger("fairlead.edge")
+from fairlead import logs
+from fairlead.protocol.manifest import Route
+
+log = logs.get("fairlead.edge")
+_full = logs.Seldom(log.warning, "too much waits for slow clients; the worst give way")
 
 PER_CLIENT = 1024 * 1024
 """Bytes that may wait for one client."""
@@ -18,6 +22,9 @@ RELIEF = 7 / 8
 class Slow(Protocol):
     """A client for whom something waits."""
 
+    @property
+    def route(self) -> Route: ...
+
     def relieve(self) -> None:
         """Drop what it may lose, or else close."""
         ...
@@ -28,19 +35,18 @@ class Buffers:
 
     Attributes:
         limit, used: bytes.
-        closed: clients that were closed for not reading.
-        dropped: messages that `drop_oldest` has dropped; superseded: those of `latest`.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        self.closed = 0
-        self.dropped = 0
-        self.superseded = 0
         self._waiting: dict[Slow, int] = {}
         self._loop = asyncio.get_running_loop()
         self._relieving = False
+
+    def slow(self) -> Counter[str]:
+        """How many have something waiting, by the `overflow` of their trigger. Called from any thread."""
+        return Counter(client.route.overflow for client in list(self._waiting))
 
     def waits(self, client: Slow, size: int) -> None:
         """So many bytes wait for a client now; 0 when it has it all, or is gone."""
@@ -59,10 +65,7 @@ class Buffers:
         self._relieving = False
         if self.used <= self.limit:
             return
-        log.warning(
-            "%d bytes wait for slow clients, at most %d may; the worst give way",
-            self.used, self.limit,
-        )  # fmt: skip
+        _full(bytes=self.used, limit=self.limit)
         for client in sorted(self._waiting, key=self._waiting.__getitem__, reverse=True):
             if self.used <= self.limit * RELIEF:
                 return

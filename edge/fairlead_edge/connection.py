@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
 
+from fairlead import logs
 from fairlead.protocol import frames
 from fairlead.protocol.envelope import DataType, Kind, Work
 from fairlead.protocol.frames import Cancel
@@ -33,9 +33,12 @@ from fairlead_edge.room import RAW, V1, Room, websocket_frame
 from fairlead_edge.scopes import ConnectionScope, MessageScope, Scope
 from fairlead_edge.session import Session, Violation
 from fairlead_edge.shared_runs import TopicScope
+from fairlead_edge.spans import Connected
+from fairlead_edge.watched import Waiting, Watch
 from fairlead_edge.ws import HIGH_WATER, EdgeWebSocketProtocol
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
+_slow = logs.Seldom(log.warning, "a slow consumer is closed")
 
 Protocol = EdgeWebSocketProtocol | AsgiProtocol
 """What a connection reads and writes through."""
@@ -63,11 +66,12 @@ class Connection:
     Attributes:
         id: `<edge>-…`; other clients see it as `from`, if no policy finds who it is.
         scope: where its messages go.
+        connected: what its messages link to; None where the handshake was not sampled.
     """
 
     __slots__ = (
-        "_came_back", "_drained", "_farewell", "_leaving", "_outgoing", "_protocol",
-        "_returning", "_room", "_scheduled", "_session", "gone", "host", "id", "scope", "settled",
+        "_came_back", "_drained", "_farewell", "_leaving", "_outgoing", "_protocol", "_returning",
+        "_room", "_scheduled", "_session", "connected", "gone", "host", "id", "scope", "settled",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +94,7 @@ class Connection:
         self._came_back: CameBack | None = came_back
         self._returning: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
+        self.connected: Connected | None = None
         self.scope: Scope = _SCOPES[settled.route.run](self)
 
     @property
@@ -171,10 +176,16 @@ class Connection:
         self, kind: DataType, data: bytes, id: str = "", trace: str = "", ref: int | None = None
     ) -> None:
         """Give a message to the scope, with the span that begins here."""
-        host, settled = self.host, self.settled
-        hop = (
-            host.receive_span(settled.route, parent_of(trace), len(data)) if host.tracing else None
-        )
+        host, settled, connected = self.host, self.settled, self.connected
+        tally = host.tally.workflows[settled.route.label]
+        tally.received += 1
+        tally.received_bytes += len(data)
+        if connected is not None:
+            connected.received += 1
+        hop = None
+        if host.spans is not None:
+            parent_span = parent_of(trace)
+            hop = host.spans.receive(settled.route, self.id, parent_span, len(data), id, connected)
         parent = "" if hop is None else str(hop.parent)
         work = Work(Kind.MESSAGE, kind, data, host.now(), parent, id, settled.context)
         self.scope.take(work, ref, hop)
@@ -252,14 +263,24 @@ class Connection:
         else:
             self._part(Close.INTERNAL, f"the run failed; trace {failure.get('trace', 'unknown')}")
 
-    def direct(self, sender: str, data_type: DataType, data: bytes) -> bool:
+    def direct(
+        self, sender: str, data_type: DataType, data: bytes, trace: str = "",
+        watch: Watch | None = None,
+    ) -> bool:  # fmt: skip
         """A peer's message; False if this client is gone."""
         if self.gone:
             return False
         if self._session is None:
-            self._write(websocket_frame(data_type is not DataType.BINARY, data), None)
+            frame = websocket_frame(data_type is not DataType.BINARY, data)
         else:
-            self._send(frames.message(data_type, data, sender=sender))
+            body = frames.message(data_type, data, sender=sender, trace=trace)
+            frame = websocket_frame(True, body)
+        waiting = None
+        if watch is not None:
+            slow = self._protocol.clogged
+            watch.given(len(frame), slow)
+            waiting = Waiting.of([watch], slow)
+        self._write(frame, waiting)
         return True
 
     # Out
@@ -267,14 +288,20 @@ class Connection:
     def _send(self, frame: bytes) -> None:
         self._write(websocket_frame(True, frame), None)
 
-    def _write(self, data: bytes, told: Flight | Batch | None) -> None:
+    def _write(self, data: bytes, told: Flight | Waiting | Batch | None) -> None:
         """Send with all else that this turn of the loop has for the client."""
         if self.gone:
             return
         if self._outgoing is None:
             self._outgoing = Outgoing(None if self._session is None else _gap)
-        if isinstance(told, Batch) and self._protocol.clogged and self.route.overflow == "latest":
-            self.host.buffers.superseded += self._outgoing.put_newest(told)
+        if isinstance(told, Batch):
+            clogged = self._protocol.clogged
+            if told.watches:
+                told = told.queued(clogged)
+            if clogged and self.route.overflow == "latest":
+                self.host.tally.superseded += self._outgoing.put_newest(told)
+            else:
+                self._outgoing.put(data, told)
         else:
             self._outgoing.put(data, told)
         if not self._scheduled:
@@ -298,9 +325,11 @@ class Connection:
             return
         while outgoing and not protocol.clogged:
             taken = outgoing.take(HIGH_WATER)
-            for data, flight in taken:
-                if flight is not None:
-                    self.host.relay.credit(flight, len(data))
+            for data, told in taken:
+                if isinstance(told, Waiting):
+                    told.wrote()
+                elif told is not None:
+                    self.host.relay.credit(told, len(data))
             protocol.write(taken[0][0] if len(taken) == 1 else b"".join(d for d, _ in taken))
         if outgoing:
             self.host.buffers.waits(self, outgoing.size)
@@ -315,11 +344,11 @@ class Connection:
 
     def _shorten(self, limit: int) -> None:
         """Drop messages of the room until so many bytes are left; close if that is not enough."""
-        buffers, outgoing = self.host.buffers, self._outgoing
+        outgoing = self._outgoing
         assert outgoing is not None
         if self.route.overflow != "disconnect":
-            buffers.dropped += outgoing.drop_oldest(limit)
-            buffers.waits(self, outgoing.size)
+            self.host.tally.dropped += outgoing.drop_oldest(limit)
+            self.host.buffers.waits(self, outgoing.size)
             if outgoing.size <= PER_CLIENT:
                 return
         self._give_up()
@@ -335,8 +364,8 @@ class Connection:
             self._give_up()
 
     def _give_up(self) -> None:
-        self.host.buffers.closed += 1
-        log.warning("a slow consumer is closed", extra={"connection": self.id})
+        self.host.tally.slow_closed[self.route.overflow] += 1
+        _slow(connection=self.id, workflow=self.route.label)
         self.close(Close.SLOW_CONSUMER, "reads too slowly; reconnect and resume")
 
     def writable(self) -> None:
@@ -370,10 +399,12 @@ class Connection:
         """The client is gone, or we closed. What it sent is executed all the same."""
         self.gone = True
         outgoing, self._outgoing = self._outgoing, None
-        for data, flight in outgoing.take(outgoing.size) if outgoing is not None else ():
-            if flight is not None:
+        for data, told in outgoing.take(outgoing.size) if outgoing is not None else ():
+            if isinstance(told, Waiting):
+                told.lost()
+            elif told is not None:
                 # Or its run would wait for a reader for ever, instead of being cancelled.
-                self.host.relay.credit(flight, len(data))
+                self.host.relay.credit(told, len(data))
         self.host.buffers.waits(self, 0)
         self._tell_drained()
         if self._returning is not None:
@@ -381,6 +412,8 @@ class Connection:
         self.host.hub.leave(self._room, self)
         self.host.left(self)
         self.scope.closed()
+        if self.connected is not None and self.host.spans is not None:
+            self.host.spans.close(self, self.connected, self._protocol.close_code)
 
 
 def _gap(at: str | None) -> bytes:

@@ -6,9 +6,9 @@ beat. Nothing is kept, so there is nothing to come back to.
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Protocol
 
+from fairlead import logs
 from fairlead.bus import Bus
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
@@ -16,8 +16,6 @@ from fairlead.protocol.envelope import Answer, DataType, Wish
 from fairlead.protocol.problems import NO_WORKER, problem
 from fairlead_edge.buffers import PER_CLIENT
 from fairlead_edge.runs import Runs
-
-log = logging.getLogger("fairlead.edge")
 
 
 class Showing(Protocol):
@@ -86,7 +84,7 @@ class Copy:
             elif kind == Answer.DONE:
                 self._stream.show_end(None)
         except (Malformed, IndexError) as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
 
     def _item(self, data_type: DataType, data: bytes, meta: dict[str, Any] | None) -> None:
         self._waiting += self._stream.show_item(data_type, data, meta, None, 0)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 
+from fairlead import logs
 from fairlead.protocol.problems import Close
 from fairlead_edge.host import Host
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
 
 ACKS_WITHIN = 5.0
 """Seconds to wait for what workers have in hand."""
@@ -30,14 +30,18 @@ async def drain(host: Host, grace: float) -> None:
         grace: seconds for all of it.
     """
     clients = list(host.clients.values())
-    log.info("draining %d clients", len(clients))
+    log.info("draining", clients=len(clients))
+    host.tally.drained += len(clients)
     for client in clients:
         client.stop_taking()
     try:
         async with asyncio.timeout(min(ACKS_WITHIN, grace)):
             await host.quiet()
     except TimeoutError:
-        log.warning("%d messages are unacknowledged; their clients resend", host.relay.outstanding)
+        host.tally.unacknowledged += host.relay.outstanding
+        log.warning(
+            "messages are unacknowledged; their clients resend", messages=host.relay.outstanding
+        )
     spread = min(len(clients) / BATCH * PAUSE, grace / 2)
     for first in range(0, len(clients), BATCH):
         for client in clients[first : first + BATCH]:

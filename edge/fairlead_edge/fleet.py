@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fairlead import logs
 from fairlead.bus import Bus
 from fairlead.errors import Malformed
 from fairlead.protocol import manifest
@@ -16,7 +16,7 @@ from fairlead.protocol.delivery import BEAT, LOST_AFTER
 from fairlead.protocol.manifest import Beat, Manifest, Route
 from fairlead_edge.routes import RouteTable
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
 
 ALIVE = 1.25
 """Beats that may pass until a worker is no longer given what another did not take."""
@@ -56,6 +56,11 @@ class Fleet:
         bus.subscribe(bus.subjects.beats, self._beaten)
         bus.on_up.append(self._call_the_roll)
 
+    @property
+    def living(self) -> int:
+        """How many workers are heard."""
+        return len(self._workers)
+
     async def start(self) -> None:
         """Read what was ever built, and ask who lives; returns when the first routes stand."""
         for digest, (generation, raw) in (await self._bus.manifests()).items():
@@ -70,7 +75,7 @@ class Fleet:
         try:
             self._builds[digest] = generation, manifest.decode(raw)
         except Malformed as error:
-            log.warning("build %s is not served: %s", digest, error)
+            log.warning("a build is not served", build=digest, error=error)
 
     def _call_the_roll(self) -> None:
         self._nobody_could_be_heard()
@@ -86,7 +91,7 @@ class Fleet:
         try:
             beat = manifest.decode_beat(data)
         except Malformed as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
             return
         if beat.leaving and not beat.hands:
             news = self._workers.pop(beat.worker, None) is not None
@@ -132,7 +137,7 @@ class Fleet:
             except (
                 Exception
             ) as error:  # NATS may be away or without a leader; the next round asks again
-                log.warning("a manifest could not be read: %s", error or type(error).__name__)
+                log.warning("a manifest cannot be read yet", error=error)
                 continue
             self._serve()
 
@@ -140,7 +145,7 @@ class Fleet:
         now = self._loop.time()
         for name, worker in list(self._workers.items()):
             if now - worker.seen > LOST_AFTER:
-                log.warning("worker %s is gone: two beats missed", name)
+                log.warning("a worker is gone: two beats missed", worker=name)
                 del self._workers[name]
                 self._on_gone(name)
 
@@ -149,7 +154,7 @@ class Fleet:
             try:
                 self._learn(digest, *await self._bus.get_manifest(digest))
             except LookupError as error:
-                log.warning("a worker of an unknown build: %s", error)
+                log.warning("a worker of an unknown build", build=digest, error=error)
             self._unknown.discard(digest)
 
     def _serve(self) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import secrets
 import time
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+from fairlead import logs
 from fairlead.bus import Bus
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import Close
 from fairlead.protocol.subjects import CONNECTION_SEPARATOR
-from fairlead.protocol.traceparent import Traceparent
-from fairlead.telemetry import Hop, Tracing
+from fairlead.telemetry import Tracing
+from fairlead_edge.broker import Broker
 from fairlead_edge.buffers import Buffers
 from fairlead_edge.fleet import Fleet
 from fairlead_edge.hub import Hub
@@ -26,8 +26,11 @@ from fairlead_edge.routes import RouteTable
 from fairlead_edge.runs import Runs
 from fairlead_edge.settings import EdgeSettings
 from fairlead_edge.shared_runs import SharedRuns
+from fairlead_edge.spans import Spans
+from fairlead_edge.tally import EdgeTally
+from fairlead_edge.watched import Watch
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
 
 
 class Client(Protocol):
@@ -53,8 +56,11 @@ class Client(Protocol):
         """Whether something of it is not done."""
         ...
 
-    def direct(self, sender: str, data_type: DataType, data: bytes) -> bool:
-        """Give it a peer's message; False if it is gone."""
+    def direct(
+        self, sender: str, data_type: DataType, data: bytes, trace: str = "",
+        watch: Watch | None = None,
+    ) -> bool:  # fmt: skip
+        """Give it a peer's message; False if it is gone. The last two: as `peers.Peer` says."""
         ...
 
     def flush(self) -> None:
@@ -79,20 +85,29 @@ class Host:
         edge: its id; part of the ids of its connections.
         clients: who is connected, by id.
         buffers: what waits for those who read slowly.
+        tally: what was counted here.
+        spans: what is recorded of them; None where tracing is off.
     """
 
     def __init__(
-        self, bus: Bus, edge: str, settings: EdgeSettings, tracing: Tracing | None
-    ) -> None:
+        self, bus: Bus, edge: str, settings: EdgeSettings, tracing: Tracing | None,
+        tally: EdgeTally,
+    ) -> None:  # fmt: skip
         self.bus = bus
         self.edge = edge
         self.settings = settings
         self.tracing = tracing
+        self.tally = tally
+        self.spans = Spans(tracing) if tracing is not None else None
         self.clients: dict[str, Client] = {}
         self.buffers = Buffers(settings.buffer_limit)
-        self.hub = Hub(bus, tracing)
-        self.peers = Peers(bus)
-        self.relay = Relay(bus, edge, self.peers, settings.worker_wait, self._choose_worker)
+        self.hub = Hub(bus, self.spans, tally)
+        self.peers = Peers(bus, self.spans)
+        self.relay = Relay(
+            bus, edge, self.peers, settings.worker_wait, self._choose_worker, tally,
+            settings.broker_spans,
+        )  # fmt: skip
+        self.broker = Broker(bus, tracing) if settings.broker_spans else None
         self.runs = Runs(bus, self.relay, edge, self.new_id)
         self.fleet = Fleet(bus, self.relay.beat, self.relay.worker_gone, self._routes_changed)
         self.shared_runs = SharedRuns(bus, edge, lambda: self.fleet.table)
@@ -122,10 +137,12 @@ class Host:
 
     def entered(self, client: Client) -> None:
         self.clients[client.id] = client
+        self.tally.of(client.route).connected(client.route, 1)
         self.peers.entered(client)
 
     def left(self, client: Client) -> None:
-        self.clients.pop(client.id, None)
+        if self.clients.pop(client.id, None) is not None:
+            self.tally.of(client.route).connected(client.route, -1)
         self.peers.left(client)
         self.settled(client)
 
@@ -152,29 +169,10 @@ class Host:
 
     def _routes_changed(self, table: RouteTable) -> None:
         """Close those whose route is gone; a route with new options is for new connections."""
-        log.info("%d routes are served", sum(1 for _ in table))
+        log.info("routes are served", routes=sum(1 for _ in table))
         self.shared_runs.routes_changed()
         self.hub.topics_changed(table.topics)
         kept = {(route.transport, route.endpoint) for route in table}
         for client in list(self.clients.values()):
             if (client.route.transport, client.route.endpoint) not in kept:
                 client.close(Close.RESTART, "this endpoint is gone; reconnect")
-
-    # Tracing
-
-    def receive_span(self, route: Route, parent: Traceparent | None, size: int) -> Hop | None:
-        """The first span of a message, or None where it is not sampled."""
-        if self.tracing is None or not self.tracing.sampled(parent):
-            return None
-        return self.tracing.start(
-            f"receive {route.name}",
-            "server",
-            parent,
-            {
-                "messaging.operation.name": "receive",
-                "messaging.operation.type": "receive",
-                "messaging.destination.template": route.name,
-                "messaging.message.body.size": size,
-                "fairlead.workflow": route.label,
-            },
-        )

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import random
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fairlead import roomlog
+from fairlead import logs, roomlog
 from fairlead.bus import Bus, Interest, parse_headers
 from fairlead.errors import NotStored
 from fairlead.protocol.cursor import Position
@@ -24,12 +24,18 @@ from fairlead.protocol.lease import Fences
 from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead.roomlog import StreamState
-from fairlead.telemetry import Hop, Tracing, parent_of
 from fairlead_edge.questions import Questions
 from fairlead_edge.ring import Budget
 from fairlead_edge.room import Member, Room, RoomMessage
+from fairlead_edge.tally import RUNS, EdgeTally
 
-log = logging.getLogger("fairlead.edge")
+if TYPE_CHECKING:
+    from fairlead_edge.spans import Spans
+
+log = logs.get("fairlead.edge")
+_unchecked = logs.Seldom(log.warning, "the position of a room cannot be checked", ["topic"])
+_unread = logs.Seldom(log.warning, "what was missed cannot be read yet", ["topic"])
+_gone = logs.Seldom(log.error, "messages of a room were lost; its members are closed", ["topic"])
 
 READS = 8
 """Rooms whose missed messages are read at a time."""
@@ -68,6 +74,7 @@ class _Open:
         ready: done when the room may be joined.
         filling: what reads missed messages, while there is a `held`.
         backfilling: held while the ring is filled from the stream: once, for all who come back.
+        took: when the first of the messages that are pending came (`time.perf_counter`).
     """
 
     room: Room
@@ -80,8 +87,8 @@ class _Open:
     last: float = 0.0
     told: int = 0
     heard: int = 0
+    took: float = 0.0
     lingering: asyncio.TimerHandle | None = None
-    hops: list[Hop] = field(default_factory=list)
     # What is live while the messages before it are read; None when nothing is being read.
     held: list[tuple[dict[str, str], bytes]] | None = None
 
@@ -93,10 +100,11 @@ class Hub:
         on_occupied: told of a room that gets its first member, and (False) loses its last.
     """
 
-    def __init__(self, bus: Bus, tracing: Tracing | None) -> None:
+    def __init__(self, bus: Bus, spans: Spans | None, tally: EdgeTally) -> None:
         self.on_occupied: Callable[[Room, bool], None] = lambda room, occupied: None
         self._bus = bus
-        self._tracing = tracing
+        self._spans = spans
+        self._tally = tally
         self._loop = asyncio.get_running_loop()
         self._rooms: dict[str, _Open] = {}
         self._rings = Budget()
@@ -121,7 +129,8 @@ class Hub:
         subject, stream = subjects.log(topic, channel), subjects.stream(template)
         opened = self._rooms.get(subject)
         if opened is None:
-            room = Room(subject, template, topic, channel, history, self._rings, stream)
+            tally = self._tally.topics[template]
+            room = Room(subject, template, topic, channel, history, self._rings, stream, tally)
             live = subjects.live(topic, channel)
             opened = self._listen(room, live if history is not None else subject)
         return await self._held(opened)
@@ -132,7 +141,8 @@ class Hub:
         subject = subjects.run_log(run)
         opened = self._rooms.get(subject)
         if opened is None:
-            room = Room(subject, "run", "", run, _RUN_HISTORY, self._rings, subjects.runs)
+            tally = self._tally.topics[RUNS]
+            room = Room(subject, "run", "", run, _RUN_HISTORY, self._rings, subjects.runs, tally)
             opened = self._listen(room, subjects.run_live(run))
         return await self._held(opened)
 
@@ -188,6 +198,7 @@ class Hub:
         opened = _Open(room, _NO_INTEREST)
         self._listen_to(opened, source)
         self._rooms[room.subject] = opened
+        room.tally.rooms += 1
         return opened
 
     def _listen_to(self, opened: _Open, source: str) -> None:
@@ -197,6 +208,7 @@ class Hub:
     def _forget(self, opened: _Open) -> None:
         self._bus.unsubscribe(opened.interest)
         del self._rooms[opened.room.subject]
+        opened.room.tally.rooms -= 1
         opened.held = None
         opened.room.stands(None)  # its ring gives back what it held
 
@@ -344,7 +356,7 @@ class Hub:
         try:
             await self._locate(opened)
         except Exception as error:  # whatever NATS says now, the next round asks again
-            log.warning("the position of a room cannot be checked: %s", error)
+            _unchecked(topic=opened.room.template, error=error)
             return
         now, history = opened.room.position, opened.room.history
         if now is not None and history and now.time - opened.told > history.age * 1000 / 4:
@@ -370,13 +382,22 @@ class Hub:
         opened.last = self._loop.time()
         self._take(opened, headers, data)
 
-    def _take(self, opened: _Open, headers: dict[str, str], data: bytes) -> None:
-        """Give a message to the room; it goes out at the end of this turn."""
-        trace = ""
-        if self._tracing is not None and (parent := parent_of(headers.get("traceparent", ""))):
-            trace = self._deliver_span(opened, parent.sampled, str(parent), data)
-        opened.room.received(headers, data, trace)
+    def _take(
+        self, opened: _Open, headers: dict[str, str], data: bytes, missed: bool = False
+    ) -> None:
+        """Give a message to the room; it goes out at the end of this turn.
+
+        Args:
+            missed: it was read from the stream.
+        """
+        if self._spans is not None and (origin := headers.get("traceparent")):
+            trace, watch = self._spans.deliver(opened.room, origin, data, missed)
+            opened.room.received(headers, data, trace, watch)
+        else:
+            opened.room.received(headers, data)
+        opened.room.tally.messages += 1
         if len(opened.room.pending) == 1:
+            opened.took = time.perf_counter()
             if not self._dirty:
                 self._loop.call_soon(self._flush_all)
             self._dirty.append(opened)
@@ -416,7 +437,7 @@ class Hub:
                     )
                     whole = await self.whole(room, since)
             except NotStored as error:
-                log.warning("what was missed cannot be read yet: %s", error)
+                _unread(topic=room.template, error=error)
                 await asyncio.sleep(LAG)
                 continue
             if room.position is not since:
@@ -430,9 +451,10 @@ class Hub:
                 await asyncio.sleep(LAG)  # a replica that lags behind
                 continue
             held, opened.held = opened.held, None
-            for headers, data in [*missed, *(held or ())]:
+            room.tally.gaps_filled += 1
+            for number, (headers, data) in enumerate([*missed, *(held or ())]):
                 if room.position and int(headers["Nats-Sequence"]) > room.position.sequence:
-                    self._take(opened, headers, data)
+                    self._take(opened, headers, data, number < len(missed))
             return
         if opened.held is not None:
             self._lost(opened)
@@ -460,9 +482,8 @@ class Hub:
         """Messages are gone for good: say so; those who come back know where they stand."""
         opened.held = None
         room = opened.room
-        log.error(
-            "messages of a room were lost; its members are closed", extra={"topic": room.template}
-        )
+        room.tally.gaps_lost += 1
+        _gone(topic=room.template)
         for members in list(room.members.values()):
             for member in list(members):
                 member.close(Close.POSITION_LOST, "messages were lost; reconnect")
@@ -483,36 +504,16 @@ class Hub:
             except NotStored:
                 await asyncio.sleep(LAG)
 
-    def _deliver_span(self, opened: _Open, sampled: bool, parent: str, data: bytes) -> str:
-        if not sampled or self._tracing is None:
-            return ""
-        name = opened.room.template
-        hop = self._tracing.start(
-            f"deliver {name}",
-            "consumer",
-            parent_of(parent),
-            {
-                "messaging.operation.name": "deliver",
-                "messaging.operation.type": "receive",
-                "messaging.destination.template": name,
-                "messaging.message.body.size": len(data),
-            },
-        )
-        opened.hops.append(hop)
-        return str(hop.parent)
-
     def _flush_all(self) -> None:
         dirty, self._dirty = self._dirty, []
         for opened in dirty:
             self._flush(opened)
 
     def _flush(self, opened: _Open) -> None:
-        members, slow = opened.room.flush()
-        hops, opened.hops = opened.hops, []
-        for hop in hops:
-            hop.set("fairlead.members", members)
-            hop.set("fairlead.slow", slow)
-            hop.end()
+        heard = len(opened.room.pending)
+        members, _ = opened.room.flush()
+        if members:
+            opened.room.tally.fanout.add(time.perf_counter() - opened.took, heard)
 
 
 def _patience(opened: _Open) -> float:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
-from fairlead import process
+from fairlead import logs, process
 from fairlead_edge.app import EdgeApp
 from fairlead_edge.drain import drain
 from fairlead_edge.host import Host
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
 
 
 async def live(
@@ -39,6 +38,7 @@ async def live(
             asyncio.create_task(host.relay.tick()),
             asyncio.create_task(host.hub.watch()),
             asyncio.create_task(host.runs.watch()),
+            asyncio.create_task(host.bus.measure()),
         ]
         await stop.wait()
         app.draining = True
@@ -58,5 +58,5 @@ async def _started(host: Host) -> None:
             await host.fleet.start()
             return
         except Exception as error:  # whatever NATS says now, it may be well in a moment
-            log.warning("the routes cannot be read yet: %s", error or type(error).__name__)
+            log.warning("the routes cannot be read yet", error=error)
             await asyncio.sleep(1)

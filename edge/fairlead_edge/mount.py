@@ -13,25 +13,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from fairlead import process, telemetry
+from fairlead import logs, process, telemetry
+from fairlead.admin import metrics_response
 from fairlead.bus import Bus, BusOptions
 from fairlead.errors import Unusable
+from fairlead.metrics import Metrics
 from fairlead.protocol.subjects import Subjects
+from fairlead.readiness import Readiness
 from fairlead_edge.app import EdgeApp
 from fairlead_edge.host import Host
 from fairlead_edge.life import live
+from fairlead_edge.metrics import FIGURES
 from fairlead_edge.settings import EdgeSettings
+from fairlead_edge.tally import EdgeTally
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
 
 
 class Edge:
@@ -48,13 +54,24 @@ class Edge:
 
     def __init__(self, **settings: Any) -> None:
         self._settings = EdgeSettings(**settings)
-        self._app = EdgeApp(self._settings.pages)
+        self._tally = EdgeTally()
+        self._app = EdgeApp(self._settings.pages, self._tally)
+        self._metrics = Metrics()
         self._stop = asyncio.Event()
         self._now = asyncio.Event()
         self._living: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app.asgi(scope, receive, send)
+
+    async def metrics(self, request: Request) -> Response:
+        """An endpoint that Prometheus reads: `app.add_route("/metrics", realtime.metrics)`.
+
+        What an edge process shows on its admin port. It is made in a thread, and by nobody
+        unless asked for.
+        """
+        accept = request.headers.get("accept", "")
+        return await asyncio.to_thread(metrics_response, self._metrics, accept)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
@@ -76,31 +93,46 @@ class Edge:
 
     async def _live(self) -> None:
         edge = secrets.token_hex(4)
+        readiness = Readiness(self._settings.ready_grace, "no routes are known yet")
+        async with readiness.exported("edge", edge, scraped=True) as state:
+            self._metrics = state.metrics
+            await self._serve(edge, readiness)
+
+    async def _serve(self, edge: str, readiness: Readiness) -> None:
         settings = self._settings
         try:
-            options = BusOptions(settings.servers, Subjects(settings.app), "edge", edge)
+            options = BusOptions(
+                settings.servers,
+                Subjects(settings.app),
+                "edge",
+                edge,
+                credentials=settings.credentials,
+            )
             connecting = asyncio.ensure_future(Bus.connect(options))
             if not await process.unless(connecting, self._stop):
                 return
             bus = connecting.result()
         except Unusable as error:
-            log.error("the mounted edge cannot serve: %s", error)
+            log.error("the mounted edge cannot serve", reason=str(error))
             return
+        readiness.bus = bus
+
+        def serving_now() -> None:
+            readiness.serving = True
+            log.info("edge is mounted", instance=edge)
+
+        async def draining() -> None:
+            readiness.draining = True
+
         try:
-            host = Host(bus, edge, settings, telemetry.setup("edge"))
+            host = Host(bus, edge, settings, telemetry.setup("edge", edge), self._tally)
+            self._metrics.add(FIGURES, host)
             await live(
-                self._app,
-                host,
-                self._stop,
-                self._now,
-                on_serving=lambda: log.info("edge %s is mounted", edge),
-                on_draining=_nothing,
-            )
+                self._app, host, self._stop, self._now,
+                on_serving=serving_now, on_draining=draining,
+            )  # fmt: skip
         finally:
             await bus.close()
-
-
-async def _nothing() -> None: ...
 
 
 @contextlib.contextmanager

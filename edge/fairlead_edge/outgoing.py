@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+from fairlead_edge.watched import Waiting, Watch
+
 F = TypeVar("F")
 
 
@@ -20,17 +22,35 @@ class Batch(NamedTuple):
     Attributes:
         messages: how many. newest: the last one's bytes.
         at: its cursor; None without history. before: that of the one before it in the batch.
+        watches: of the messages, if one of them is sampled; else empty.
+        waiting: the same, once it waits for a member.
     """
 
     messages: int
     newest: bytes
     at: str | None
     before: str | None = None
+    watches: Sequence[Watch | None] = ()
+    waiting: Waiting | None = None
 
     @classmethod
-    def of(cls, encoded: Sequence[bytes], ids: Sequence[str | None]) -> Batch:
+    def of(
+        cls, encoded: Sequence[bytes], ids: Sequence[str | None],
+        watches: Sequence[Watch | None] = (),
+    ) -> Batch:  # fmt: skip
         """Args: encoded: the messages' bytes; ids: their cursors."""
-        return cls(len(encoded), encoded[-1], ids[-1], ids[-2] if len(ids) > 1 else None)
+        before = ids[-2] if len(ids) > 1 else None
+        return cls(len(encoded), encoded[-1], ids[-1], before, watches)
+
+    def given(self, encoded: Sequence[bytes], slow: bool) -> None:
+        """A member was given the messages."""
+        for watch, data in zip(self.watches, encoded, strict=True):
+            if watch is not None:
+                watch.given(len(data), slow)
+
+    def queued(self, slow: bool) -> Batch:
+        """It waits for a member; slow: whose transport is full."""
+        return self._replace(waiting=Waiting.of(self.watches, slow))
 
 
 class _Gap(NamedTuple):
@@ -39,7 +59,7 @@ class _Gap(NamedTuple):
     at: str | None
 
 
-Piece = tuple[bytes, F | Batch | _Gap | None]
+Piece = tuple[bytes, F | Waiting | Batch | _Gap | None]
 
 
 class Outgoing(Generic[F]):
@@ -62,7 +82,7 @@ class Outgoing(Generic[F]):
     def __len__(self) -> int:
         return len(self._pieces)
 
-    def put(self, data: bytes, told: F | Batch | None) -> None:
+    def put(self, data: bytes, told: F | Waiting | Batch | None) -> None:
         """Args: told: a batch may be dropped, all else is kept."""
         self._pieces.append((data, told))
         self.size += len(data)
@@ -70,11 +90,12 @@ class Outgoing(Generic[F]):
     def put_newest(self, batch: Batch) -> int:
         """Let a batch take the place of all that wait; returns how many messages are dropped."""
         dropped = self._drop(self.size)
+        waiting = batch.waiting and batch.waiting.newest()
         if batch.messages > 1:
             if self._pieces and isinstance(self._pieces[-1][1], _Gap):
                 self.size -= len(self._pieces.pop()[0])
             self._say_gap(len(self._pieces), batch.before)
-        self.put(batch.newest, Batch(1, batch.newest, batch.at))
+        self.put(batch.newest, Batch(1, batch.newest, batch.at, waiting=waiting))
         return dropped + batch.messages - 1
 
     def drop_oldest(self, limit: int) -> int:
@@ -94,7 +115,10 @@ class Outgoing(Generic[F]):
             if excess > 0 and isinstance(told, Batch | _Gap):
                 excess -= len(data)
                 self.size -= len(data)
-                dropped += told.messages if isinstance(told, Batch) else 0
+                if isinstance(told, Batch):
+                    dropped += told.messages
+                    if told.waiting is not None:
+                        told.waiting.lost()
                 last, place = told.at, len(kept)
             else:
                 kept.append((data, told))
@@ -110,12 +134,15 @@ class Outgoing(Generic[F]):
             self._pieces.insert(place, (frame, _Gap(at)))
             self.size += len(frame)
 
-    def take(self, size: int) -> list[tuple[bytes, F | None]]:
+    def take(self, size: int) -> list[tuple[bytes, F | Waiting | None]]:
         """Remove the first pieces: so many bytes at most, but one in any case."""
-        taken: list[tuple[bytes, F | None]] = []
+        taken: list[tuple[bytes, F | Waiting | None]] = []
         while self._pieces and (not taken or size >= len(self._pieces[0][0])):
             data, told = self._pieces.popleft()
-            taken.append((data, None if isinstance(told, Batch | _Gap) else told))
+            if isinstance(told, Batch):
+                taken.append((data, told.waiting))
+            else:
+                taken.append((data, None if isinstance(told, _Gap) else told))
             size -= len(data)
             self.size -= len(data)
         return taken

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
 
-from fairlead.bus import Bus, Interest
+from fairlead import logs
+from fairlead.bus import Bus, Interest, parse_headers
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
 from fairlead.protocol.envelope import DataType
+from fairlead_edge.watched import Watch
+
+if TYPE_CHECKING:
+    from fairlead.protocol.manifest import Route
+    from fairlead_edge.spans import Spans
+
+Said = tuple[str, str, DataType, bytes]
+"""(topic, sender, type, data), as `envelope.decode_direct` has it."""
 
 
 class Peer(Protocol):
     """A client that peers can speak to."""
 
     id: str
+
+    @property
+    def route(self) -> Route: ...
 
     @property
     def topic(self) -> str:
@@ -26,12 +38,16 @@ class Peer(Protocol):
         """Its subject's id, or ""."""
         ...
 
-    def direct(self, sender: str, data_type: DataType, data: bytes) -> bool:
-        """Give it a peer's message; False if it is gone."""
+    def direct(
+        self, sender: str, data_type: DataType, data: bytes, trace: str = "",
+        watch: Watch | None = None,
+    ) -> bool:  # fmt: skip
+        """Give it a peer's message; False if it is gone.
+
+        Args:
+            trace, watch: of its delivery, if that is sampled.
+        """
         ...
-
-
-log = logging.getLogger("fairlead.edge")
 
 
 class Peers:
@@ -41,8 +57,9 @@ class Peers:
     learns at once, from NATS alone, that somebody is nowhere.
     """
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, spans: Spans | None) -> None:
         self._bus = bus
+        self._spans = spans
         self._by_id: dict[str, Peer] = {}
         self._by_subject: dict[str, tuple[Interest, set[Peer]]] = {}
 
@@ -70,25 +87,42 @@ class Peers:
             self._bus.unsubscribe(interest)
             del self._by_subject[subject]
 
-    def deliver(
-        self, connection: str, topic: str, sender: str, data_type: DataType, data: bytes
-    ) -> bool:
-        """Give a peer's message to a connection; False if it is not here, or not in the topic."""
+    def deliver(self, connection: str, said: Said, headers: bytes) -> bool:
+        """Give a peer's message to a connection; False if it is not here, or not in the topic.
+
+        Args:
+            headers: raw; they have the trace that it belongs to.
+        """
         peer = self._by_id.get(connection)
-        if peer is None or not topic or peer.topic != topic:
+        if peer is None or not said[0] or peer.topic != said[0]:
             return False
-        return peer.direct(sender, data_type, data)
+        return self._give([peer], said, headers)
 
     def _received(self, subject: str, reply: str, data: bytes, headers: bytes) -> None:
         """For a subject: to each of its connections here."""
         try:
-            _topic, sender, data_type, body = envelope.decode_direct(data)
+            said = envelope.decode_direct(data)
         except Malformed as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
             return
         found = self._by_subject.get(subject)
-        peers = found[1] if found is not None else set()
-        reached = [peer.direct(sender, data_type, body) for peer in peers]
-        if any(reached) and reply:
+        if found is not None and self._give(found[1], said, headers) and reply:
             # Another edge may have the one that is left: who reached nobody says nothing.
             self._bus.publish(reply, b"1")
+
+    def _give(self, peers: Iterable[Peer], said: Said, headers: bytes) -> bool:
+        """Whether somebody got it."""
+        topic, sender, data_type, data = said
+        trace, watch = "", None
+        if self._spans is not None and headers:
+            origin, name = parse_headers(headers).get("traceparent", ""), _template(peers)
+            trace, watch = self._spans.direct(name, topic, origin, len(data))
+        reached = [peer.direct(sender, data_type, data, trace, watch) for peer in peers]
+        if watch is not None:
+            watch.shown()
+        return any(reached)
+
+
+def _template(peers: Iterable[Peer]) -> str:
+    """Of the topic that they are in, all of them."""
+    return next((peer.route.name for peer in peers), "")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 
+from fairlead import logs
 from fairlead.bus import Bus, no_responders
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
@@ -23,10 +24,12 @@ from fairlead.protocol.envelope import Answer, Control, DataType, Kind, Wish, Wo
 from fairlead.protocol.manifest import Beat, Route
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
 from fairlead.protocol.subjects import CENSUS, parse_answer
-from fairlead.telemetry import Hop
+from fairlead.telemetry import BROKEN, Hop
 from fairlead_edge.peers import Peers
+from fairlead_edge.tally import EdgeTally, WorkflowTally
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
+_deadly = logs.Seldom(log.error, "a message that kills workers is given up", ["workflow"], burst=5)
 
 TICK = 0.1
 """Seconds between two looks at what is overdue."""
@@ -36,6 +39,9 @@ STILL = 1.0
 
 CREDIT_STEP = 64 * 1024
 """Bytes read by a client after which its run is told."""
+
+ATTEMPT_LOST = "attempt lost"
+"""Name of the event in a span."""
 
 SAY_WAITING_AFTER = 1.0
 """Seconds without NATS after which a client is told that its message waits."""
@@ -68,6 +74,11 @@ class Owner:
     def waiting(self, flight: Flight) -> None:
         """Nobody takes it yet; it is still being tried. Called once."""
 
+    def attempt_lost(self, flight: Flight, why: dict[str, str | int]) -> None:
+        """Another attempt follows, or it is given up; `why` is for those who trace it."""
+        if flight.hop is not None:
+            flight.hop.event(ATTEMPT_LOST, why)
+
     def worker_lost(self, flight: Flight) -> bool:
         """The worker that had it is gone. Returns whether another is to start it anew."""
         return True
@@ -93,7 +104,9 @@ class Flight:
         ref: the number that a `fairlead.v1` client gave it, or None.
         items: how many items have come back in this attempt.
         stale: whether items of an earlier attempt have gone to the client.
-        hop: its `receive` span, or None if it is not sampled.
+        hop: the span that it is part of, or None if that is not sampled. It ends with a message;
+            an open's ends when its client is answered.
+        tally: what is counted of its workflow; set by `submit`.
     """
 
     __slots__ = (
@@ -106,6 +119,7 @@ class Flight:
         "route",
         "stale",
         "subject",
+        "tally",
         "told_waiting",
         "uncredited",
         "work",
@@ -127,6 +141,7 @@ class Flight:
         self.uncredited = 0
         self.told_waiting = False
         self.born = 0.0
+        self.tally: WorkflowTally
 
     @property
     def name(self) -> tuple[str, int]:
@@ -154,16 +169,20 @@ class Relay:
         edge: this edge's id.
         patience: seconds that a message waits for a worker to be there.
         choose: names a worker that lives and serves a route; "" if none is known.
+        show: have NATS see the trace of what is sampled, for spans of its own (broker.py).
     """
 
     def __init__(
-        self, bus: Bus, edge: str, peers: Peers, patience: float, choose: Callable[[Route], str]
-    ) -> None:
+        self, bus: Bus, edge: str, peers: Peers, patience: float, choose: Callable[[Route], str],
+        tally: EdgeTally, show: bool = False,
+    ) -> None:  # fmt: skip
         self._bus = bus
         self._edge = edge
         self._peers = peers
         self._patience = patience
         self._choose = choose
+        self._tally = tally
+        self._show = show
         self._loop = asyncio.get_running_loop()
         self._flights: dict[tuple[str, int], Flight] = {}
         bus.subscribe(bus.subjects.edge_all(edge), self._answered)
@@ -175,12 +194,21 @@ class Relay:
         """Messages that are not done. Runs of connections and streams end with their clients."""
         return sum(1 for f in self._flights.values() if f.work.kind is Kind.MESSAGE)
 
+    @property
+    def flights(self) -> list[Flight]:
+        """All that is not done. Called from any thread."""
+        return list(self._flights.values())
+
     # Out
 
     def submit(self, flight: Flight) -> None:
         """Send a message on its way; its owner hears the rest."""
         flight.born = self._loop.time()
+        flight.tally = self._tally.workflows[flight.route.label]
+        flight.tally.begun += 1
         self._flights[flight.name] = flight
+        if flight.hop is not None and flight.work.kind in (Kind.MESSAGE, Kind.OPEN):
+            flight.hop.set("fairlead.run", flight.run_id)
         if self._bus.connected:
             flight.delivery.send(flight.born)
             self._send(flight)
@@ -209,7 +237,8 @@ class Relay:
     def tell_input(self, flight: Flight, number: int, work: Work) -> None:
         """Send a message to the run of its connection, after those that were sent before."""
         data = envelope.encode_work(work)
-        self._tell(flight, envelope.control(Control.INPUT, flight.key, number, data))
+        control = envelope.control(Control.INPUT, flight.key, number, data)
+        self._tell(flight, control, self._headers(work))
 
     def drop_input(self, flight: Flight, number: int) -> None:
         """The client does not want it read any more; `dropped` follows if it was not read yet."""
@@ -224,10 +253,16 @@ class Relay:
         subject = flight.subject
         if worker:
             subject = self._bus.subjects.handed(worker, subject)
-        self._bus.publish(subject, envelope.encode_work(flight.work), reply)
+        headers = self._headers(flight.work) if flight.hop is not None else None
+        self._bus.publish(subject, envelope.encode_work(flight.work), reply, headers)
 
-    def _tell(self, flight: Flight, control: bytes) -> None:
-        self._bus.publish(self._bus.subjects.worker(flight.delivery.worker), control)
+    def _headers(self, work: Work) -> dict[str, str] | None:
+        """What NATS is to see of work; where that is nothing, it has no headers."""
+        return {"traceparent": work.trace} if self._show and work.trace else None
+
+    def _tell(self, flight: Flight, control: bytes, headers: dict[str, str] | None = None) -> None:
+        worker = self._bus.subjects.worker(flight.delivery.worker)
+        self._bus.publish(worker, control, headers=headers)
 
     # In
 
@@ -238,7 +273,7 @@ class Relay:
                 self._count(reply, data)
                 return
             if isinstance(answer, str):
-                self._direct(answer, reply, data)
+                self._direct(answer, reply, data, headers)
                 return
             flight = self._flights.get((answer.connection, answer.message))
             current = flight is not None and flight.delivery.attempt == answer.attempt
@@ -250,7 +285,7 @@ class Relay:
                 else:
                     self._heard(flight, data)
         except (Malformed, ValueError, IndexError) as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
 
     def _heard(self, flight: Flight, data: bytes) -> None:
         """One answer to the current attempt."""
@@ -278,6 +313,8 @@ class Relay:
         elif kind == Answer.READ:
             flight.owner.read(flight, envelope.decode_counted(data))
         elif kind == Answer.ACCEPTED:
+            if flight.hop is not None:
+                flight.hop.set("fairlead.attempt", flight.delivery.attempt)
             flight.owner.accepted(flight, *envelope.decode_accepted(data))
         elif kind == Answer.DROPPED:
             flight.owner.dropped(flight, envelope.decode_counted(data))
@@ -293,6 +330,8 @@ class Relay:
         self, flight: Flight, data_type: DataType, data: bytes, meta: dict[str, Any] | None
     ) -> None:
         flight.items += 1
+        flight.tally.sent += 1
+        flight.tally.sent_bytes += len(data)
         flight.owner.item(flight, data_type, data, meta)
 
     def _done(self, flight: Flight) -> None:
@@ -305,15 +344,19 @@ class Relay:
 
     def _finish(self, flight: Flight, failure: dict[str, Any] | None) -> None:
         del self._flights[flight.name]
+        flight.tally.ended += 1
+        flight.tally.failed += failure is not None
         if flight.hop is not None:
             flight.hop.set("fairlead.attempt", flight.delivery.attempt)
             if failure is not None:
-                flight.hop.set("error.type", str(failure.get("status")))
-            flight.hop.end()
+                flight.hop.refuse(int(failure.get("status", BROKEN)))
+            if flight.work.kind is Kind.MESSAGE:
+                flight.hop.end()
         flight.owner.finished(flight, failure)
 
     def _busy(self, flight: Flight) -> None:
         delivery = flight.delivery
+        flight.tally.busy += 1
         delivery.busy(self._loop.time(), random.random())
         if delivery.cancelled:
             self._fail(flight, problem(CANCELLED, "cancelled"))
@@ -337,6 +380,9 @@ class Relay:
     def _say_waiting(self, flight: Flight) -> None:
         if not flight.told_waiting:
             flight.told_waiting = True
+            flight.tally.waited += 1
+            if flight.hop is not None:
+                flight.hop.event("no worker")
             flight.owner.waiting(flight)
 
     def _again(self, flight: Flight, state: State) -> None:
@@ -345,7 +391,7 @@ class Relay:
             flight.delivery.send(self._loop.time())
             self._send(flight)
 
-    def _direct(self, connection: str, reply: str, data: bytes) -> None:
+    def _direct(self, connection: str, reply: str, data: bytes, headers: bytes) -> None:
         if data and data[0] == Answer.RUN:
             number, key, who, wish = envelope.decode_run(data)
             flight = self._flights.get((connection, number))
@@ -354,8 +400,7 @@ class Relay:
             return
         if not data or data[0] != Answer.DIRECT:
             raise Malformed(f"a connection is told {data[:1]!r}")
-        topic, sender, data_type, body = envelope.decode_direct(data)
-        there = self._peers.deliver(connection, topic, sender, data_type, body)
+        there = self._peers.deliver(connection, envelope.decode_direct(data), headers)
         if reply:
             self._bus.publish(reply, b"1" if there else b"0")
 
@@ -401,11 +446,12 @@ class Relay:
         if state is State.WAITING:
             self._again(flight, state)
         elif state in (State.SENT, State.TAKEN):
-            self._lost(flight)
+            self._lost(flight, "no beat" if state is State.TAKEN else "no answer")
 
-    def _lost(self, flight: Flight) -> None:
+    def _lost(self, flight: Flight, reason: str) -> None:
         """No `taken` in time, or its worker is gone: the next attempt, if there is to be one."""
         delivery = flight.delivery
+        flight.owner.attempt_lost(flight, _why(flight, reason))
         if delivery.cancelled:
             self._fail(flight, problem(CANCELLED, "cancelled"))
             return
@@ -418,9 +464,10 @@ class Relay:
         delivery.lost(self._loop.time())
         if delivery.deadly:
             detail = f"{delivery.losses} workers were lost with this in hand; it is given up"
-            log.error("%s: %s", flight.route.label, detail, extra={"run": flight.run_id})
+            _deadly(workflow=flight.route.label, run=flight.run_id, losses=delivery.losses)
             self._fail(flight, problem(500, detail))
             return
+        flight.tally.lost += 1
         # NATS goes on feeding a worker that hangs: what met one goes to one that is known to live.
         self._anew(flight, self._choose(flight.route))
 
@@ -429,8 +476,10 @@ class Relay:
         if flight.delivery.cancelled:
             self._fail(flight, problem(CANCELLED, "cancelled"))
             return
+        flight.owner.attempt_lost(flight, _why(flight, "handed over"))
         flight.owner.worker_lost(flight)
         flight.delivery.handed_over(self._loop.time())
+        flight.tally.handed_over += 1
         self._anew(flight)
 
     def _anew(self, flight: Flight, worker: str = "") -> None:
@@ -438,6 +487,7 @@ class Relay:
         flight.stale = flight.stale or flight.items > 0 or flight.work.kind is Kind.REOPEN
         flight.items = 0
         flight.uncredited = 0
+        flight.work.sent = time.time()  # what the next attempt waits, counts from here
         self._send(flight, worker)
 
     def beat(self, beat: Beat) -> None:
@@ -451,13 +501,13 @@ class Relay:
                 if flight is not None and str(flight.delivery.attempt) == attempt:
                     flight.delivery.beat(now)
         if beat.leaving and not beat.hands:
-            self.worker_gone(beat.worker)
+            self.worker_gone(beat.worker, "left")
 
-    def worker_gone(self, worker: str) -> None:
+    def worker_gone(self, worker: str, reason: str = "no beat") -> None:
         """What it had goes to another at once."""
         for flight in list(self._flights.values()):
             if flight.delivery.state is State.TAKEN and flight.delivery.worker == worker:
-                self._lost(flight)
+                self._lost(flight, reason)
 
     def _nats_went(self) -> None:
         for flight in self._flights.values():
@@ -477,3 +527,10 @@ class Relay:
         """Nothing was heard for a while, for a reason that is not the workers'."""
         for flight in self._flights.values():
             flight.delivery.back(now)
+
+
+def _why(flight: Flight, reason: str) -> dict[str, str | int]:
+    """What is told of an attempt that was lost."""
+    delivery = flight.delivery
+    told: dict[str, str | int] = {"fairlead.attempt": delivery.attempt, "fairlead.reason": reason}
+    return told | {"fairlead.worker": delivery.worker} if delivery.worker else told

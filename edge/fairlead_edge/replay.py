@@ -12,9 +12,9 @@ stream, and not in this edge's memory, however slowly the client reads.
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from fairlead import logs
 from fairlead.errors import Malformed, NotStored
 from fairlead.protocol import cursor
 from fairlead.protocol.cursor import Position
@@ -22,7 +22,11 @@ from fairlead.protocol.problems import Close
 from fairlead_edge.hub import LAG, LAG_TRIES, Hub
 from fairlead_edge.room import Member, Room, RoomMessage, deliver
 
-log = logging.getLogger("fairlead.edge")
+if TYPE_CHECKING:
+    from fairlead_edge.spans import Replaying
+
+log = logs.get("fairlead.edge")
+_unread = logs.Seldom(log.warning, "what a client missed cannot be read")
 
 PAGE = 64 * 1024
 """Bytes that are written before the client is waited for."""
@@ -42,7 +46,13 @@ class Returning(Member, Protocol):
 
 
 class Replay:
-    """What one client missed, and its way back. Made by `resume`."""
+    """What one client missed, and its way back. Made by `resume`.
+
+    Attributes:
+        span: told of it, where the client's coming is sampled.
+    """
+
+    span: Replaying | None = None
 
     def __init__(self, hub: Hub, room: Room, after: Position, read: list[RoomMessage]) -> None:
         self._hub = hub
@@ -52,6 +62,15 @@ class Replay:
 
     async def run(self, member: Returning) -> None:
         """Send what was missed, in order and once, and make it a member."""
+        code = 0
+        try:
+            code = await self._bring(member)
+        finally:
+            if self.span is not None:
+                self.span.end(code)
+
+    async def _bring(self, member: Returning) -> int:
+        """Returns the code that the client was closed with, 0 if it was not."""
         try:
             while not member.gone and self._room.position is not None:
                 if self._room.ring.covers(self._after.sequence):
@@ -61,7 +80,7 @@ class Replay:
                     self._send(page, member)
                     if len(page) == len(missed):
                         self._hub.join(self._room, member)
-                        return
+                        return 0
                 else:
                     read = self._read or await _read(self._hub, self._room, self._after)
                     if read is None:
@@ -70,13 +89,16 @@ class Replay:
                     self._send(read, member)
                 await member.drained()
         except Exception as error:  # whatever it is, the client must not stay outside unnoticed
-            log.warning("what a client missed cannot be read: %s", error or type(error).__name__)
-        if not member.gone:
-            member.close(Close.POSITION_LOST, "messages were lost; reconnect")
+            _unread(topic=self._room.template, error=error)
+        if member.gone:
+            return 0
+        member.close(Close.POSITION_LOST, "messages were lost; reconnect")
+        return Close.POSITION_LOST
 
     def _send(self, messages: list[RoomMessage], member: Returning) -> None:
         if messages:
-            deliver(member, messages)
+            self._room.tally.replayed += len(messages)
+            deliver(member, messages if self.span is None else self.span.sent(messages))
             newest = messages[-1]
             at = cursor.decode(newest.id or "", self._room.subject)
             assert isinstance(at, Position)
@@ -110,7 +132,10 @@ async def resume(hub: Hub, room: Room, after: Position | None) -> Replay | None:
     if room.position is None:
         return None
     read: list[RoomMessage] = []
-    if not room.ring.covers(after.sequence):
+    if room.ring.covers(after.sequence):
+        room.tally.ring_hits += 1
+    else:
+        room.tally.ring_misses += 1
         async with hub.backfilling(room):
             # Whoever came first may have read it for all.
             if not room.ring.covers(after.sequence):

@@ -23,6 +23,8 @@ from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead_edge.outgoing import Batch
 from fairlead_edge.ring import Budget, Ring
+from fairlead_edge.tally import TopicTally
+from fairlead_edge.watched import Watch
 
 
 class RoomMessage(NamedTuple):
@@ -35,6 +37,8 @@ class RoomMessage(NamedTuple):
         trace: traceparent of its delivery, or "" if it is not sampled.
         sequence: its place in the room's stream; 0 in a room without history.
         hidden: it has its place, but nobody is shown it: its runner had lost the room by then.
+        origin: traceparent that it came with, or "": what its replays link to.
+        watch: told of its way to the members, if it is sampled.
     """
 
     type: DataType
@@ -45,6 +49,8 @@ class RoomMessage(NamedTuple):
     trace: str = ""
     sequence: int = 0
     hidden: bool = False
+    origin: str = ""
+    watch: Watch | None = None
 
 
 class Member(Protocol):
@@ -192,16 +198,18 @@ class Room:
         members: by dialect.
         fences: of the runners that spoke here so far.
         pending: messages of this turn of the loop, not yet written.
+        tally: what is counted of its topic.
+        watches: of those of them that are sampled.
     """
 
     __slots__ = (
         "channel", "fences", "history", "members", "pending", "position", "ring", "stream",
-        "subject", "template", "topic",
+        "subject", "tally", "template", "topic", "watches",
     )  # fmt: skip
 
     def __init__(
         self, subject: str, template: str, topic: str, channel: str, history: History | None,
-        budget: Budget, stream: str,
+        budget: Budget, stream: str, tally: TopicTally,
     ) -> None:  # fmt: skip
         self.subject = subject
         self.stream = stream
@@ -213,7 +221,9 @@ class Room:
         self.ring: Ring[RoomMessage] = Ring(budget)
         self.members: dict[str, dict[Member, None]] = {}
         self.pending: list[RoomMessage] = []
+        self.watches: list[Watch] = []
         self.fences = Fences()
+        self.tally = tally
 
     @property
     def size(self) -> int:
@@ -228,10 +238,13 @@ class Room:
         """Add a member; it gets what is received from now on, so write what is pending first."""
         assert not self.pending, "the room is flushed before a member joins"
         self.members.setdefault(member.dialect, {})[member] = None
+        self.tally.members += 1
 
     def leave(self, member: Member) -> None:
         of_its_kind = self.members.get(member.dialect, {})
-        of_its_kind.pop(member, None)
+        if member in of_its_kind:
+            del of_its_kind[member]
+            self.tally.members -= 1
         if not of_its_kind:
             self.members.pop(member.dialect, None)
 
@@ -247,19 +260,28 @@ class Room:
 
     def read(self, headers: Mapping[str, str], data: bytes, fences: Fences) -> RoomMessage:
         """A message as it was read from the room's stream. Args: fences: of those read before it."""
-        return self._message(headers, data, self._place(headers), "", fences)
+        return self._message(headers, data, self._place(headers), fences)
 
-    def received(self, headers: Mapping[str, str], data: bytes, trace: str = "") -> None:
+    def received(
+        self, headers: Mapping[str, str], data: bytes, trace: str = "", watch: Watch | None = None
+    ) -> None:
         """Take a message of the room; it goes out with the next `flush`.
 
         A message with `Nats-Sequence` came through the room's stream and moves the position.
+
+        Args:
+            trace, watch: of its delivery, if that is sampled.
         """
         here = self._place(headers)
-        message = self._message(headers, data, here, trace, self.fences)
+        message = self._message(headers, data, here, self.fences)
         if here is not None and self.position and here.sequence > self.position.sequence:
             self.position = here
             # Who comes back later gets a copy of its own, not this delivery.
-            self.ring.append(message._replace(trace="") if trace else message)
+            self.ring.append(message)
+        if trace:
+            message = message._replace(trace=trace, watch=watch)
+        if watch is not None:
+            self.watches.append(watch)
         self.pending.append(message)
 
     def _place(self, headers: Mapping[str, str]) -> Position | None:
@@ -269,9 +291,8 @@ class Room:
         return Position(self.position.created, int(headers["Nats-Sequence"]), time)
 
     def _message(
-        self, headers: Mapping[str, str], data: bytes, place: Position | None, trace: str,
-        fences: Fences,
-    ) -> RoomMessage:  # fmt: skip
+        self, headers: Mapping[str, str], data: bytes, place: Position | None, fences: Fences
+    ) -> RoomMessage:
         fence = headers.get("Fl-Fence", "")
         stored = None if place is None else place.time
         return RoomMessage(
@@ -280,9 +301,10 @@ class Room:
             None if place is None else cursor.encode(place, self.subject),
             headers.get("Fl-From", ""),
             headers.get("Fl-Exclude", ""),
-            trace,
+            "",
             0 if place is None else place.sequence,
             bool(fence) and not fences.passes(fence, stored),
+            headers.get("traceparent", ""),
         )
 
     def tell_position(self) -> None:
@@ -306,29 +328,57 @@ class Room:
         messages, self.pending = self.pending, []
         if not messages:
             return 0, 0
+        watches, self.watches = self.watches, []
         shown = [message for message in messages if not message.hidden]
         excluded = {message.exclude for message in shown if message.exclude}
+        size = sum(len(message.data) for message in shown)
         written = slow = 0
         for dialect, members in list(self.members.items()):
             if dialect == GATHERED:
                 for member in list(members):
                     theirs = [message for message in messages if message.exclude != member.id]
                     written += bool(theirs)
+                    self._count(1, [message for message in theirs if not message.hidden])
                     slow += bool(theirs) and deliver(member, theirs)
                 continue
             if not shown:
                 continue
+            self.tally.deliveries += len(members) * len(shown)
+            self.tally.bytes += len(members) * size
             encoded = [encode(message, dialect) for message in shown]
-            joined, whole = b"".join(encoded), Batch.of(encoded, [m.id for m in shown])
+            joined, whole = b"".join(encoded), _batch(encoded, shown, bool(watches))
+            if not excluded and not watches:  # as it is nearly always
+                everybody = list(members)
+                written += len(everybody)
+                for member in everybody:
+                    slow += member.room_bytes(joined, whole)
+                continue
             for member in list(members):
-                data, batch = joined, whole
+                data, batch, parts = joined, whole, encoded
                 if excluded and member.id in excluded:
                     due = [m.exclude != member.id for m in shown]
+                    self._count(-1, [m for m in shown if m.exclude == member.id])
                     parts = list(compress(encoded, due))
                     if not parts:
                         continue
                     data = b"".join(parts)
-                    batch = Batch.of(parts, [m.id for m in compress(shown, due)])
+                    batch = _batch(parts, list(compress(shown, due)), bool(watches))
                 written += 1
-                slow += member.room_bytes(data, batch)
+                lags = member.room_bytes(data, batch)
+                slow += lags
+                if watches:
+                    batch.given(parts, lags)
+        for watch in watches:
+            watch.coalesced = len(shown)
+            watch.shown()
         return written, slow
+
+    def _count(self, times: int, messages: Sequence[RoomMessage]) -> None:
+        """Deliveries of a member that does not get what all others do."""
+        self.tally.deliveries += times * len(messages)
+        self.tally.bytes += times * sum(len(message.data) for message in messages)
+
+
+def _batch(encoded: Sequence[bytes], shown: Sequence[RoomMessage], watched: bool) -> Batch:
+    watches = [message.watch for message in shown] if watched else ()
+    return Batch.of(encoded, [message.id for message in shown], watches)

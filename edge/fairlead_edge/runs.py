@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from fairlead import logs
 from fairlead.bus import Bus, NoResponders
 from fairlead.errors import BadName
 from fairlead.protocol import envelope, runlog
@@ -21,7 +21,8 @@ from fairlead.protocol.manifest import Route
 from fairlead.protocol.runlog import Viewing
 from fairlead_edge.relay import Flight, Owner, Relay
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
+_nobodys = logs.Seldom(log.warning, "a run is in nobody's hands", ["status"])
 
 READ_STEP = 64 * 1024
 """Bytes read by a run's viewers after which its worker is told."""
@@ -164,7 +165,7 @@ class Runs:
         def done(failure: dict[str, Any] | None) -> None:
             viewed.taking_up = False
             if failure is not None:  # the next beat asks again
-                log.warning("run %s is in nobody's hands: %s", run, failure.get("detail"))
+                _nobodys(run=run, workflow=viewed.route.label, status=failure.get("status"))
 
         self._ask(viewed.route, viewed.inbound, run, b"", done)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fairlead.protocol.envelope import DataType, Kind, Wish, Work
 from fairlead.protocol.problems import CANCELLED, problem
 from fairlead_edge.admission import RUN, Verdict
-from fairlead_edge.relay import Flight, Owner
+from fairlead_edge.relay import ATTEMPT_LOST, Flight, Owner
 
 if TYPE_CHECKING:
     from fairlead.telemetry import Hop
@@ -108,6 +108,7 @@ class MessageScope(Owner):
                 self._waiting.remove(flight)
                 self.waiting_bytes -= len(flight.work.data)
                 if flight.hop is not None:
+                    flight.hop.refuse(CANCELLED)
                     flight.hop.end()
                 self._connection.answer(ref, problem(CANCELLED, "cancelled"), flight.trace)
                 return
@@ -194,17 +195,21 @@ class ConnectionScope(Owner):
     def busy(self) -> bool:
         return bool(self._sent or self._waiting)
 
-    def open(self) -> None:
-        """Ask a worker to run it."""
+    def open(self, hop: Hop | None) -> None:
+        """Ask a worker to run it. Args: hop: of the handshake."""
         connection = self._connection
-        settled = connection.settled
-        work = Work(Kind.OPEN, DataType.BINARY, b"", connection.host.now(), "", "", settled.context)
-        self._flight = Flight(self, connection.route, RUN, settled.subject, work)
+        settled, trace = connection.settled, "" if hop is None else str(hop.parent)
+        work = Work(
+            Kind.OPEN, DataType.BINARY, b"", connection.host.now(), trace, "", settled.context
+        )
+        self._flight = Flight(self, connection.route, RUN, settled.subject, work, hop=hop)
         connection.host.relay.submit(self._flight)
 
     def take(self, work: Work, ref: int | None, hop: Hop | None) -> None:
         self._count += 1
         work.context = b""  # its run has it
+        if hop is not None and self._flight is not None:
+            hop.set("fairlead.run", self._flight.run_id)
         self._waiting.append(_Input(self._count, work, ref, hop))
         self.waiting_bytes += len(work.data)
         self._next()
@@ -234,6 +239,8 @@ class ConnectionScope(Owner):
     def _done(self, entry: _Input, failure: dict[str, Any] | None) -> None:
         self.waiting_bytes -= len(entry.work.data)
         if entry.hop is not None:
+            if failure is not None:
+                entry.hop.refuse(failure["status"])
             entry.hop.end()
         self._connection.answer(entry.ref, failure, entry.trace)
 
@@ -260,6 +267,7 @@ class ConnectionScope(Owner):
             self._connection.host.relay.cancel(self._flight)
         for entry in (*self._sent, *self._waiting):
             if entry.hop is not None:
+                entry.hop.refuse(CANCELLED)
                 entry.hop.end()
         self._sent.clear()
         self._waiting.clear()
@@ -268,6 +276,7 @@ class ConnectionScope(Owner):
 
     def accepted(self, flight: Flight, who: str, subject: Any) -> None:
         self._running = True
+        flight.hop = None  # no span is open as long as a connection
         if not self.verdict.done():
             self.verdict.set_result(Verdict(None, who, subject))
             self._connection.settled.admit(who, subject)
@@ -306,6 +315,12 @@ class ConnectionScope(Owner):
         for entry in (*self._sent, *self._waiting):
             self._connection.waiting(entry.ref)
 
+    def attempt_lost(self, flight: Flight, why: dict[str, str | int]) -> None:
+        super().attempt_lost(flight, why)
+        for entry in self._sent:
+            if entry.hop is not None:
+                entry.hop.event(ATTEMPT_LOST, why)
+
     def worker_lost(self, flight: Flight) -> bool:
         self._running = False
         flight.told_waiting = False
@@ -331,7 +346,10 @@ class ConnectionScope(Owner):
             self.verdict.set_result(Verdict(failure or problem(503, "it ended before it began")))
             return
         unread, self._sent, self._waiting = (*self._sent, *self._waiting), deque(), deque()
-        if failure is None:
-            for entry in unread:
+        for entry in unread:
+            if failure is None:
                 self._done(entry, problem(409, "the run ended before it read this"))
+            elif entry.hop is not None:
+                entry.hop.refuse(failure["status"])
+                entry.hop.end()
         self._connection.run_ended(flight.run_id, failure)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import socket
 
@@ -19,10 +18,12 @@ from fairlead.readiness import Readiness
 from fairlead_edge.app import EdgeApp
 from fairlead_edge.host import Host
 from fairlead_edge.life import live
+from fairlead_edge.metrics import FIGURES
 from fairlead_edge.settings import EdgeSettings
+from fairlead_edge.tally import EdgeTally
 from fairlead_edge.ws import CLOSE_WITHIN, PING_EVERY, PONG_WITHIN, EdgeWebSocketProtocol
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
 
 
 def run(settings: EdgeSettings) -> int:
@@ -31,11 +32,11 @@ def run(settings: EdgeSettings) -> int:
     Returns:
         0 stopped as asked, 1 failed at start.
     """
-    logs.configure(settings.dev, "edge")
+    logs.configure(settings.dev, "edge", settings.log_level, settings.exception_messages)
     try:
         uvloop.run(_serve(settings))
     except (Unusable, OSError) as error:
-        log.error("%s", error)
+        log.error("the edge cannot go on", reason=str(error))
         return 1
     return 0
 
@@ -78,19 +79,22 @@ class PublicServer(uvicorn.Server):
 
 async def _serve(settings: EdgeSettings) -> None:
     edge = secrets.token_hex(4)
+    logs.identify(edge)
     stop, now = process.signals()
-    readiness = Readiness(settings.ready_grace)
+    readiness = Readiness(settings.ready_grace, "no routes are known yet")
     listener = admin.listen(settings.host, settings.port)
-    app = EdgeApp(settings.pages)
+    tally = EdgeTally()
+    app = EdgeApp(settings.pages, tally)
     finished = asyncio.Event()
-    async with readiness.admin(settings.admin_host, settings.admin_port) as admin_state:
+    opened = readiness.admin(settings.admin_host, settings.admin_port, "edge", edge)
+    async with opened as admin_state:
         server = PublicServer(app, listener)
         serving = asyncio.create_task(server.run_until(finished))
         address = listener.getsockname()
-        log.info(
-            "edge %s listens on %s:%d", edge, address[0], address[1], extra={"port": address[1]}
+        log.info("edge listens on", host=address[0], port=address[1])
+        options = BusOptions(
+            settings.servers, Subjects(settings.app), "edge", edge, credentials=settings.credentials
         )
-        options = BusOptions(settings.servers, Subjects(settings.app), "edge", edge)
         try:
             connecting = asyncio.ensure_future(Bus.connect(options))
             if not await process.unless(connecting, stop):
@@ -98,8 +102,11 @@ async def _serve(settings: EdgeSettings) -> None:
             bus = connecting.result()
             readiness.bus = bus
             try:
-                host = Host(bus, edge, settings, telemetry.setup("edge"))
-                admin_state.publisher = Publisher(bus, lambda: host.fleet.table.topics)
+                host = Host(bus, edge, settings, telemetry.setup("edge", edge), tally)
+                admin_state.metrics.add(FIGURES, host)
+                admin_state.publisher = Publisher(
+                    bus, lambda: host.fleet.table.topics, host.tracing
+                )
 
                 def serving_now() -> None:
                     readiness.serving = True
@@ -115,4 +122,4 @@ async def _serve(settings: EdgeSettings) -> None:
         finally:
             finished.set()
             await serving
-    log.info("edge %s stopped", edge)
+    log.info("edge stopped")

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import DirectoryPath, Field
 
-from fairlead.settings import Duration, NatsSettings, OptionalPort, Port
+from fairlead.settings import Duration, OptionalPort, Port, ProcessSettings
 
 
-class EdgeSettings(NatsSettings):
+class EdgeSettings(ProcessSettings):
     """Settings of one edge process. Times are in seconds."""
 
     host: str = "127.0.0.1"
@@ -35,6 +35,9 @@ class EdgeSettings(NatsSettings):
 
     buffer_limit: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
     """Bytes that may wait for all slow clients together; with more, the worst are dropped first."""
+
+    broker_spans: bool = False
+    """Join NATS's own hop tracing into the traces; its account must have msg_trace for it."""
 
     pages: Annotated[DirectoryPath | None, Field(json_schema_extra={"hint": "DIR"})] = None
     """Folder of files to serve where no route is; for development and small installations."""

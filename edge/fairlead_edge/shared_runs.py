@@ -12,11 +12,11 @@ The times are those of `fairlead.protocol.lease`.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fairlead import logs
 from fairlead.bus import Bus, no_responders
 from fairlead.errors import Malformed
 from fairlead.protocol import lease
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fairlead.telemetry import Hop
     from fairlead_edge.connection import Connection
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
 
 NO_MESSAGES = 405
 """Status of the error that answers a client's message where a workflow runs once per room."""
@@ -127,7 +127,7 @@ class _Wanting:
         try:
             standing = lease.decode_standing(data)
         except Malformed as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
             return
         # A runner that was sought by an edge that knew less may be behind.
         self._state = State(max(self._state.attempt, standing.state.attempt), standing.state.over)
@@ -165,7 +165,7 @@ class TopicScope:
     def take(self, work: Work, ref: int | None, hop: Hop | None) -> None:
         """Refuse it: the connection stays."""
         if hop is not None:
-            hop.set("error.type", str(NO_MESSAGES))
+            hop.refuse(NO_MESSAGES)
             hop.end()
         detail = (
             f"{self._connection.route.label} runs once per room and takes no messages; "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from fairlead import logs
 from fairlead.protocol import cursor, envelope
 from fairlead.protocol.delivery import LOST_AFTER
 from fairlead.protocol.envelope import Answer, DataType, Kind, Wish, Work
@@ -32,8 +32,11 @@ from fairlead_edge.outgoing import Batch
 from fairlead_edge.relay import Flight, Owner
 from fairlead_edge.replay import Replay, Returning
 from fairlead_edge.room import SSE_JSON, SSE_TEXT, Room, RoomMessage, encode_cursor, sse_item
+from fairlead_edge.spans import Connected
+from fairlead_edge.watched import Waiting, Watch
 
-log = logging.getLogger("fairlead.edge")
+log = logs.get("fairlead.edge")
+_slow = logs.Seldom(log.warning, "a slow consumer is cut off")
 
 PING_EVERY = 15.0
 """Seconds of silence after which a comment is sent."""
@@ -66,6 +69,10 @@ def event_item(
     return head + sse_item(data_type, data, text=text, id=id, event=str(meta.get("event", "")))
 
 
+Piece = tuple[bytes, Flight | Waiting | int | None]
+"""Bytes, and who is told that they are written: a run here, the viewer of a log's entry, a room."""
+
+
 class Shown(Protocol):
     """A run that began without this stream, or outlives it."""
 
@@ -91,6 +98,7 @@ class Stream(Owner):
         cut: done when its client reads so slowly that it is given up.
         run, key: id and token of its run, or "" without one.
         who: its subject's id, or "".
+        connected: what its end links to; None where its request was not sampled.
     """
 
     def __init__(self, host: Host, route: Route, rooms: Sequence[Room] = ()) -> None:
@@ -103,6 +111,7 @@ class Stream(Owner):
         self.run = ""
         self.key = ""
         self.who = ""
+        self.connected: Connected | None = None
         self._host = host
         self._rooms = rooms
         # One room speaks to the stream itself, in bytes that all its members share.
@@ -110,16 +119,17 @@ class Stream(Owner):
         self._flight: Flight | None = None
         self._viewer: Shown | None = None
         self._copied_until = 0.0  # loop time
-        # With each piece who is told that it is written: a run here, or the viewer of a log's entry.
-        self._outgoing: deque[tuple[bytes, Flight | int | None]] = deque()
+        self._outgoing: deque[Piece] = deque()
         self._waiting = 0  # bytes, until they are with the transport
         self._room_waiting = 0
         self._news = asyncio.Event()
         self._drained = asyncio.Event()
+        self._writing_out: Sequence[Piece] = ()
         self._returning: list[asyncio.Task[None]] = []
         self._members: list[tuple[Room, Returning]] = []
         self._ended = False
         self._gone = False
+        self._failure: int | None = None
         self._text = route.format == "text"
 
     @property
@@ -182,6 +192,10 @@ class Stream(Owner):
         viewer.enter()
         self.head.set_result(None)
 
+    def answered(self) -> None:
+        """The head is out."""
+        self._host.tally.handshakes["sse", 200, "accepted"] += 1
+
     def say_cursor(self) -> None:
         """Tell where the rooms stand: who comes back before the first message has missed nothing."""
         gathering = self._gathering
@@ -191,7 +205,13 @@ class Stream(Owner):
 
     def gathered(self, message: RoomMessage, id: str | None) -> bool:
         """Show a message of one of several rooms."""
-        return self.room_bytes(sse_item(message.type, message.data, text=self._text, id=id))
+        encoded = sse_item(message.type, message.data, text=self._text, id=id)
+        if message.watch is None:
+            return self.room_bytes(encoded)
+        batch = Batch.of([encoded], [id], [message.watch])
+        slow = self.room_bytes(encoded, batch)
+        batch.given([encoded], slow)
+        return slow
 
     # What the relay tells
 
@@ -199,6 +219,7 @@ class Stream(Owner):
         if not self.head.done():
             self.who = who
             self._host.peers.known(self)
+            flight.hop = None  # that of the request: it is answered, though its run just begins
             flight.work.kind = Kind.REOPEN
             flight.work.context = admitted(flight.work.context, subject)
             self.head.set_result(None)
@@ -267,6 +288,9 @@ class Stream(Owner):
         else:
             encoded = event_item(meta, data_type, data, self._text, id)
         self._write(encoded, sequence)
+        tally = self._host.tally.of(self.route)
+        tally.sent += 1
+        tally.sent_bytes += len(data)
         return len(encoded)
 
     def show_event(self, name: str, data: Any, id: str) -> None:
@@ -276,6 +300,7 @@ class Stream(Owner):
     def show_end(self, failure: dict[str, Any] | None) -> None:
         """The run is over."""
         if failure is not None:
+            self._failure = int(failure["status"])
             self._write(named_event("error", failure), None)
         # The id tells a later request that this ended; without data some clients forget it.
         end = cursor.encode(cursor.End(self.run), self.route.endpoint)
@@ -287,28 +312,39 @@ class Stream(Owner):
     def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
         if self.cut.done():
             return True
+        slow = self._waiting > HIGH_WATER
         self._room_waiting += len(data)
         if self._room_waiting > PER_CLIENT:
             self.give_up()
             return True
-        self._write(data, None)
-        return False
+        watched = batch is not None and batch.watches
+        self._write(data, Waiting.of(batch.watches, slow) if batch and watched else None)
+        return slow
 
     def give_up(self) -> None:
         """The client reads so slowly that it is cut off."""
         if not self.cut.done():
-            self._host.buffers.closed += 1
-            log.warning("a slow consumer is cut off", extra={"connection": self.id})
+            self._host.tally.slow_closed[self.route.overflow] += 1
+            self._failure = Close.SLOW_CONSUMER
+            _slow(connection=self.id, workflow=self.route.label)
             self.cut.set_result(None)
 
     def relieve(self) -> None:
         """All slow clients together have too much waiting, and this one the most of it."""
         self.give_up()
 
-    def direct(self, sender: str, data_type: DataType, data: bytes) -> bool:
+    def direct(
+        self, sender: str, data_type: DataType, data: bytes, trace: str = "",
+        watch: Watch | None = None,
+    ) -> bool:  # fmt: skip
         if self._gone or self._ended:
             return False
-        self._write(sse_item(data_type, data, text=self._text), None)
+        encoded, waiting = sse_item(data_type, data, text=self._text), None
+        if watch is not None:
+            slow = self._waiting > HIGH_WATER
+            watch.given(len(encoded), slow)
+            waiting = Waiting.of([watch], slow)
+        self._write(encoded, waiting)
         return True
 
     # Out
@@ -317,7 +353,7 @@ class Stream(Owner):
         """Send an event of ours."""
         self._write(event, None)
 
-    def _write(self, data: bytes, told: Flight | int | None) -> None:
+    def _write(self, data: bytes, told: Flight | Waiting | int | None) -> None:
         if not self._ended and not self._gone:
             self._waiting += len(data)
             if self._waiting > HIGH_WATER:
@@ -353,7 +389,9 @@ class Stream(Owner):
             if items:
                 self._room_waiting = 0
                 size, whole = self._waiting, b"".join(data for data, _ in items)
+                self._writing_out = items
                 yield whole
+                self._writing_out = ()
                 self._waiting -= size
                 if size > HIGH_WATER:
                     self._host.buffers.waits(
@@ -364,6 +402,8 @@ class Stream(Owner):
                     if isinstance(told, int):
                         assert self._viewer is not None
                         self._viewer.wrote(told, len(data))
+                    elif isinstance(told, Waiting):
+                        told.wrote()
                     elif told is not None and told is self._flight:
                         self._host.relay.credit(told, len(data))
             elif self._ended:
@@ -396,11 +436,14 @@ class Stream(Owner):
             self._host.hub.leave(room, member)
         if self._viewer is not None:
             self._viewer.left()
-        if self._flight is not None:
-            if self.route.on_disconnect == "cancel":
-                self._host.relay.cancel(self._flight)
-            else:
-                for data, told in self._outgoing:
-                    if isinstance(told, Flight):
-                        self._host.relay.credit(told, len(data))
+        flight, goes_on = self._flight, self.route.on_disconnect != "cancel"
+        for data, told in (*self._writing_out, *self._outgoing):
+            if isinstance(told, Waiting):
+                told.lost()
+            elif isinstance(told, Flight) and told is flight and goes_on:
+                self._host.relay.credit(told, len(data))
+        if flight is not None and not goes_on:
+            self._host.relay.cancel(flight)
         self._host.left(self)
+        if self.connected is not None and self._host.spans is not None:
+            self._host.spans.end(self, self.connected, self._failure)

@@ -42,6 +42,13 @@ class WorkflowTally:
         self.begun = self.ended = self.failed = 0
         self.lost = self.handed_over = self.busy = self.waited = 0
 
+    def connected(self, route: Route, change: int) -> None:
+        """A client of this workflow has come (1), or gone (-1)."""
+        if route.transport == "sse":
+            self.streams += change
+        else:
+            self.websockets += change
+
     @property
     def outstanding(self) -> int:
         """Given to the relay and not over. Runs of connections and streams end with their clients."""

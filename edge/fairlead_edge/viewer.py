@@ -8,11 +8,11 @@ from the stream, as one who comes back is.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from fairlead import logs
 from fairlead.errors import Malformed
 from fairlead.protocol import cursor, envelope, runlog
 from fairlead.protocol.cursor import Position, RunPlace
@@ -26,7 +26,11 @@ from fairlead_edge.replay import Replay
 from fairlead_edge.room import GATHERED, Room, RoomMessage
 from fairlead_edge.runs import Runs
 
-log = logging.getLogger("fairlead.edge")
+if TYPE_CHECKING:
+    from fairlead_edge.spans import Replaying
+
+log = logs.get("fairlead.edge")
+_dropped = logs.Seldom(log.error, "an entry of a run's log is dropped")
 
 BEHIND = 256 * 1024
 """Bytes that may wait for a viewer; with more it is left to read from the stream, at its own pace."""
@@ -66,11 +70,12 @@ class Viewer:
         room: the run's log, opened.
         after: where in the stream to begin.
         place: what of the run was seen; None is nothing.
+        span: told of what it is brought up to the present with, where its request is sampled.
     """
 
     def __init__(
         self, hub: Hub, runs: Runs, stream: Showing, room: Room, run: str, key: str, inbound: str,
-        after: Position, place: RunPlace | None = None,
+        after: Position, place: RunPlace | None = None, span: Replaying | None = None,
     ) -> None:  # fmt: skip
         self.id = stream.id
         self.run = run
@@ -88,6 +93,7 @@ class Viewer:
         self._waiting = 0  # bytes
         self._ended = False
         self._returning: asyncio.Task[None] | None = None
+        self._span = span
 
     @property
     def route(self) -> Route:
@@ -127,7 +133,9 @@ class Viewer:
             self._runs.leave(self)
 
     def _return(self, after: Position) -> None:
-        self._returning = asyncio.ensure_future(Replay(self._hub, self._room, after, []).run(self))
+        replay = Replay(self._hub, self._room, after, [])
+        replay.span, self._span = self._span, None  # of the first one, that of coming
+        self._returning = asyncio.ensure_future(replay.run(self))
 
     async def drained(self) -> None:
         await self._stream.drained()
@@ -153,7 +161,7 @@ class Viewer:
             try:
                 self._entry(runlog.decode_entry(message.data), message.sequence)
             except Malformed as error:
-                log.error("an entry of run %s is dropped: %s", self.run, error)
+                _dropped(run=self.run, bytes=len(message.data), error=error)
         slow = self._waiting > BEHIND
         if slow and (self._returning is None or self._returning.done()):
             self._room.leave(self)

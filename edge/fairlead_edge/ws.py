@@ -20,10 +20,14 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Protocol
 from websockets.server import ServerProtocol
 
+from fairlead import logs
 from fairlead.protocol.problems import Close
 
 if TYPE_CHECKING:
     from fairlead_edge.connection import Connection
+
+log = logs.get("fairlead.edge")
+_failed = logs.Seldom(log.error, "a handshake failed", burst=5)
 
 HIGH_WATER = 64 * 1024
 """Bytes that the transport gets at a time; what is more waits with its connection."""
@@ -33,6 +37,9 @@ PING_EVERY, PONG_WITHIN = 25.0, 10.0
 
 CLOSE_WITHIN = 5.0
 """Seconds to read on after our close frame; closing with input unread resets, and eats the frame."""
+
+CUT = 1006
+"""The close code of a connection that ended without one (RFC 6455, 7.1.5); in no frame."""
 
 LOOK_EVERY = 1.0
 """Seconds between two looks whether the peer of a paused connection has left."""
@@ -118,8 +125,8 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
         """As uvicorn's, but a connection that was handed over outlives the application's call."""
         try:
             await self.app(self.scope, self.receive, self.send)
-        except BaseException:
-            self.logger.exception("the handshake failed")
+        except BaseException as error:
+            _failed(exc_info=error)
             self.send_500_response()
             if self.connection is not None:
                 self.close(Close.INTERNAL, "")
@@ -236,6 +243,13 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
     def clogged(self) -> bool:
         """Whether the transport has its 64 KiB, so that more has to wait."""
         return not self.writable.is_set()
+
+    @property
+    def close_code(self) -> int:
+        """What the connection was closed with, by whoever was first; 1006 if nobody said good-bye."""
+        sent, received = self.conn.close_sent, self.conn.close_rcvd
+        first = received if received and self.conn.close_rcvd_then_sent in (True, None) else sent
+        return int(first.code) if first is not None else CUT
 
     def write(self, frames: bytes) -> None:
         """Send encoded frames."""

@@ -1,18 +1,20 @@
-"""The admin port: /livez, /readyz and /publish. The only module here that needs a web server.
+"""The admin port: /livez, /readyz, /metrics and /publish. The only module here that needs a web server.
 
 It is for operators and for programs of one's own, on loopback unless told otherwise:
-whoever reaches it can publish.
+whoever reaches it can publish. It is served by a thread with a loop of its own, so that there is
+an answer while the process' loop stands still; what belongs to that loop is done there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
-from collections.abc import AsyncIterator
+import sys
+import threading
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import uvicorn
@@ -21,12 +23,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fairlead import logs
 from fairlead.errors import BadName, NotStored
+from fairlead.metrics import Metrics
 from fairlead.protocol.problems import HEADROOM, MAX_MESSAGE, problem
 from fairlead.publisher import channel_or_default, parse_data
 from fairlead.readiness import AdminState
 
-log = logging.getLogger("fairlead.admin")
+log = logs.get("fairlead.admin")
+
+SWITCH_AFTER = 0.0005
+"""Seconds for which one thread may keep the interpreter while another waits for it."""
 
 DISCARD_FOR = 0.5
 """Seconds for which the rest of a body that is too large is read and dropped."""
@@ -77,11 +84,15 @@ def routes(state: AdminState) -> list[Route]:
     """What every admin port answers."""
 
     async def livez(_: Request) -> Response:
-        return json_response(200, {"live": True})
+        live, body = state.readiness.life()
+        return json_response(200 if live else 503, body)
 
     async def readyz(_: Request) -> Response:
         ready, body = state.readiness.report()
         return json_response(200 if ready else 503, body)
+
+    async def metrics(request: Request) -> Response:
+        return metrics_response(state.metrics, request.headers.get("accept", ""))
 
     async def post(request: Request) -> Response:
         return await publish(state, request)
@@ -89,8 +100,27 @@ def routes(state: AdminState) -> list[Route]:
     return [
         Route("/livez", livez),
         Route("/readyz", readyz),
+        Route("/metrics", metrics),
         Route("/publish", post, methods=["POST"]),
     ]
+
+
+def metrics_response(metrics: Metrics | None, accept: str) -> Response:
+    """What Prometheus reads. Args: accept: the header of its request."""
+    if metrics is None or not metrics.on:
+        return problem_response(404, "there are no metrics here; is OTEL_SDK_DISABLED set?")
+    body, content_type = metrics.exposition(accept)
+    return Response(body, headers={"content-type": content_type})
+
+
+T = TypeVar("T")
+
+
+async def _on_its_loop(state: AdminState, work: Coroutine[Any, Any, T]) -> T:
+    """Do something where it belongs; raises what that raises."""
+    if state.loop is None or state.loop is asyncio.get_running_loop():
+        return await work
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, state.loop))
 
 
 async def publish(state: AdminState, request: Request) -> Response:
@@ -111,9 +141,13 @@ async def publish(state: AdminState, request: Request) -> Response:
         if len(data) > MAX_MESSAGE:
             return problem_response(413, f"data is {len(data)} bytes; at most {MAX_MESSAGE}")
         channel = channel_or_default(body.get("channel"))
-        made = await state.publisher.publish(
-            body["topic"], channel, data_type, data, body.get("id", "")
-        )
+        made = await _on_its_loop(
+            state,
+            state.publisher.publish(
+                body["topic"], channel, data_type, data, body.get("id", ""),
+                request.headers.get("traceparent", ""),
+            ),
+        )  # fmt: skip
     except ClientDisconnect:
         return Response(status_code=400)
     except (ValueError, BadName) as error:
@@ -123,15 +157,6 @@ async def publish(state: AdminState, request: Request) -> Response:
     except NotStored as error:
         return problem_response(503, str(error), {"Retry-After": "1"})
     return json_response(200, {"cursor": made})
-
-
-class _Server(uvicorn.Server):
-    """A server without signals of its own: its process decides when to stop."""
-
-    @property
-    def port(self) -> int:
-        sockets: list[socket.socket] = list(self.servers[0].sockets)
-        return int(sockets[0].getsockname()[1])
 
 
 @asynccontextmanager
@@ -145,19 +170,47 @@ async def serve(app: Starlette, host: str, port: int, name: str) -> AsyncIterato
         OSError: it cannot be had.
     """
     listener = listen(host, port)
+    server = _server(app)
+    serving = asyncio.create_task(server._serve([listener]))
+    try:
+        yield _told(name, listener)
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def serve_apart(app: Starlette, host: str, port: int, name: str) -> AsyncIterator[int]:
+    """As `serve`, but on a thread and a loop of its own: it answers while this loop stands still."""
+    listener = listen(host, port)
+    server = _server(app)
+    # Whoever waits for the interpreter gets it after so many seconds: the loop, while the other
+    # thread makes the answer to a scrape. Python's own 5 ms would be felt by every client.
+    sys.setswitchinterval(SWITCH_AFTER)
+    thread = threading.Thread(
+        target=lambda: asyncio.run(server._serve([listener])), name="admin", daemon=True
+    )
+    thread.start()
+    try:
+        yield _told(name, listener)
+    finally:
+        server.should_exit = True
+        await asyncio.to_thread(thread.join)
+
+
+def _server(app: Starlette) -> uvicorn.Server:
+    """To be run with `_serve`, as signals are the process' business."""
     config = uvicorn.Config(
         app, lifespan="off", log_config=None, access_log=False, ws="none",
         timeout_graceful_shutdown=1,
     )  # fmt: skip
-    server = _Server(config)
-    serving = asyncio.create_task(server._serve([listener]))
-    try:
-        number = int(listener.getsockname()[1])
-        log.info("%s %d", name, number, extra={"port": number})
-        yield number
-    finally:
-        server.should_exit = True
-        await serving
+    return uvicorn.Server(config)
+
+
+def _told(name: str, listener: socket.socket) -> int:
+    number = int(listener.getsockname()[1])
+    log.info(name, port=number)
+    return number
 
 
 def listen(host: str, port: int) -> socket.socket:

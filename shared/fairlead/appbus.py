@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import math
 import os
 import secrets
 import threading
@@ -22,12 +23,14 @@ from typing import Any, Generic, TypeVar
 
 from fairlead import telemetry, values
 from fairlead.bus import Bus, BusOptions
+from fairlead.credentials import ANONYMOUS, Credentials
 from fairlead.errors import NotStored, Unusable
 from fairlead.protocol import manifest, names
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import History
 from fairlead.protocol.subjects import Subjects
 from fairlead.publisher import Publisher, template_of
+from fairlead.telemetry import Tracing
 
 REFRESH = 1.0
 """Seconds, at least, between two looks for topics that were not known."""
@@ -83,9 +86,15 @@ class SyncTopic(_Topic["SyncAppBus"]):
 class AppBus:
     """One app's rooms, for publishing. Made by `fairlead.connect`; use it with `async with`."""
 
-    def __init__(self, nats_url: str, app: str = "default", timeout: float = 10.0) -> None:
+    def __init__(
+        self, nats_url: str, app: str = "default", timeout: float = 10.0,
+        credentials: Credentials = ANONYMOUS,
+    ) -> None:  # fmt: skip
         servers = tuple(url.strip() for url in nats_url.split(",") if url.strip())
-        self._options = BusOptions(servers, Subjects(app), "publisher", secrets.token_hex(4))
+        process = secrets.token_hex(4)
+        self._options = BusOptions(
+            servers, Subjects(app), "publisher", process, credentials=credentials
+        )
         self._url = nats_url
         self._timeout = timeout
         self._bus: Bus | None = None
@@ -138,10 +147,18 @@ class AppBus:
 
 
 class LookingPublisher(Publisher):
-    """A publisher that finds out by itself what workers have declared, once it is asked to."""
+    """A publisher that finds out by itself what workers have declared, once it is asked to.
 
-    def __init__(self, bus: Bus) -> None:
-        super().__init__(bus, lambda: self._known)
+    Args:
+        good_for: seconds after which what was found is looked for again.
+        tracing: as that of `Publisher`.
+    """
+
+    def __init__(
+        self, bus: Bus, good_for: float = math.inf, tracing: Tracing | None = None
+    ) -> None:
+        super().__init__(bus, lambda: self._known, tracing)
+        self._good_for = max(REFRESH, good_for)
         self._known: dict[str, History | None] = {}
         self._looked = -REFRESH
         self._looking = asyncio.Lock()
@@ -151,7 +168,8 @@ class LookingPublisher(Publisher):
         trace: str = "",
     ) -> str | None:  # fmt: skip
         """As `Publisher.publish`; also waits for NATS, if it is asked."""
-        if template_of(topic, self._known) is None:
+        known = template_of(topic, self._known) is not None
+        if not known or time.monotonic() - self._looked > self._good_for:
             await self._look()
         return await super().publish(topic, channel, data_type, data, id, trace)
 
@@ -187,8 +205,11 @@ class SyncAppBus:
     process.
     """
 
-    def __init__(self, nats_url: str, app: str = "default", timeout: float = 10.0) -> None:
-        self._arguments = nats_url, app, timeout
+    def __init__(
+        self, nats_url: str, app: str = "default", timeout: float = 10.0,
+        credentials: Credentials = ANONYMOUS,
+    ) -> None:  # fmt: skip
+        self._arguments = nats_url, app, timeout, credentials
         AppBus(*self._arguments)  # a wrong name is an error here, not at the first message
         self._lock = threading.Lock()
         self._running: _Thread | None = None

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import os
 import socket
 import time
@@ -30,14 +29,16 @@ from nats.js.client import JetStreamContext
 from nats.js.kv import KeyValue
 from nats.protocol import command
 
-from fairlead import process
+from fairlead import logs, process
+from fairlead.credentials import ANONYMOUS, Credentials
 from fairlead.errors import BadDeclaration, NotStored, Unusable
 from fairlead.protocol import names
 from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import HEADROOM, MAX_MESSAGE
-from fairlead.protocol.subjects import Subjects
+from fairlead.protocol.subjects import Subjects, kind_of, shortened
 
-log = logging.getLogger("fairlead.bus")
+log = logs.get("fairlead.bus")
+_broken = logs.Seldom(log.error, "a handler of NATS messages failed", per=["kind"], burst=5)
 
 ACK_WITHIN = 2.0
 """Seconds to wait for a stream's acknowledgement before publishing again with the same id."""
@@ -53,6 +54,9 @@ CONGESTED = 1024 * 1024
 
 SAY_EVERY = 5.0
 """Seconds between two lines about a NATS that does not answer."""
+
+MEASURE_EVERY = 5.0
+"""Seconds between two measured round trips."""
 
 _WRONG_LAST_SEQUENCE = 10071
 """nats-server's `JSStreamWrongLastSequenceErrF`."""
@@ -109,9 +113,9 @@ class _DirectClient(Client):
             return
         try:
             interest.handler(subject.decode(), reply.decode(), data, headers or b"")
-        except Exception:
+        except Exception as error:
             # An exception here would end nats-py's read loop, and with it everything.
-            log.exception("the handler of %s failed", interest._subject)
+            _broken(kind=kind_of(interest._subject), exc_info=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +123,10 @@ class BusOptions:
     """How to connect.
 
     Attributes:
-        role: "edge", "worker" or "publisher"; part of the inbox prefix.
+        role: one of `protocol.permissions.Role`; part of the inbox prefix.
         process: this process' id; the rest of it.
         replicas: copies of each stream that this process creates.
+        credentials: who this process is to NATS, and whom it trusts.
     """
 
     servers: Sequence[str]
@@ -129,6 +134,7 @@ class BusOptions:
     role: str
     process: str
     replicas: int = 1
+    credentials: Credentials = ANONYMOUS
 
 
 def parse_headers(raw: bytes) -> dict[str, str]:
@@ -167,6 +173,7 @@ class Bus:
         subjects: every NATS subject of the app.
         connected: whether NATS answers, as far as is known; a frozen server shows in 15 s.
         down_since: loop time since which it does not, or None.
+        reconnects: how often it came back. rtt: seconds of the last round trip, or None.
     """
 
     def __init__(self, options: BusOptions) -> None:
@@ -175,8 +182,11 @@ class Bus:
         self.connected = False
         self.on_down: list[Callable[[], None]] = []
         self.on_up: list[Callable[[], None]] = []
+        self.on_error: list[Callable[[str], None]] = []
         self._loop = asyncio.get_running_loop()
         self.down_since: float | None = self._loop.time()
+        self.reconnects = 0
+        self.rtt: float | None = None
         self._client = _DirectClient()
         self._jetstream: JetStreamContext = self._client.jetstream(timeout=5)
         self._up = asyncio.Event()
@@ -209,8 +219,38 @@ class Bus:
             raise
         return bus
 
-    async def _open(self) -> None:
+    @classmethod
+    async def once(cls, options: BusOptions, within: float, on_error: Callable[[str], None]) -> Bus:
+        """Connect to look at a server, which may be of no use: one try, and no other later.
+
+        Args:
+            on_error: told what the server, or the attempt to connect, complains of.
+
+        Raises:
+            Unusable: it does not answer within so many seconds, or does not let us in.
+        """
+        bus, reasons = cls(options), [f"no answer within {within:g} s"]
+        bus.on_error += [on_error, reasons.append]
+        bus._closing = True
+        told = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0.1}
+        try:
+            await asyncio.wait_for(bus._open(connect_timeout=within, **told), within)
+        except (OSError, nats.errors.Error) as error:
+            await bus.close()
+            raise Unusable(reasons[-1]) from error
+        bus._set_up()
+        bus.subscribe(f"{bus._inbox}.r.*", bus._replied)
+        return bus
+
+    async def _open(self, **others: Any) -> None:
         """Have the client connect, and come back by itself from then on."""
+        told: dict[str, Any] = {
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": 0.2,  # passed to asyncio.sleep: a float will do
+            "ping_interval": 5,
+            "max_outstanding_pings": 2,
+            "pending_size": -1,  # bounded by those who publish: they wait for `ready`
+        }
         await self._client.connect(
             servers=list(self.options.servers),
             name=f"fairlead-{self.options.role}-{self.options.process}",
@@ -219,11 +259,8 @@ class Bus:
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
             closed_cb=self._closed,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # passed to asyncio.sleep: a float will do
-            ping_interval=5,
-            max_outstanding_pings=2,
-            pending_size=-1,  # bounded by those who publish: they wait for `ready`
+            **self.options.credentials.options(list(self.options.servers)),
+            **{**told, **others},
         )
 
     # The state of the connection
@@ -263,24 +300,45 @@ class Bus:
             return f"{url.hostname}:{url.port}"
         return ", ".join(server.rpartition("@")[2] for server in self.options.servers)
 
+    @property
+    def server_info(self) -> Mapping[str, Any]:
+        """What the server said of itself when it was connected to."""
+        return self._client._server_info
+
+    async def ping(self, within: float) -> float:
+        """Seconds that the server takes to answer; no permission is needed for it.
+
+        Raises:
+            Unusable: it does not answer in time, or is gone.
+        """
+        asked = self._loop.time()
+        self._flush()
+        try:
+            await self._client.flush(timeout=within)  # type: ignore[arg-type]  # to asyncio.wait_for
+        except nats.errors.Error as error:
+            raise Unusable(str(error)) from error
+        return self._loop.time() - asked
+
     async def _error(self, error: Exception) -> None:
         # nats-py's read loop ends if this raises.
+        for call in self.on_error:
+            call(str(error) or type(error).__name__)
         now = time.monotonic()
         if now - self._said >= SAY_EVERY:
             self._said = now
             servers = ", ".join(server.rpartition("@")[2] for server in self.options.servers)
-            what = str(error) or type(error).__name__
+            what = shortened(str(error)) or type(error).__name__
             if self.connected:
-                log.warning("NATS at %s: %s", servers, what)
+                log.warning("NATS reports an error", server=servers, reason=what)
             else:
-                log.warning("NATS at %s does not answer (%s); trying on", servers, what)
+                log.warning("NATS does not answer; trying on", server=servers, reason=what)
 
     async def _disconnected(self) -> None:
         if self.connected:
             self.connected = False
             self.down_since = self._loop.time()
             self._up.clear()
-            log.warning("NATS at %s is away; sockets stay, work waits", self.server)
+            log.warning("NATS is away; sockets stay, work waits", server=self.server)
             for call in self.on_down:
                 call()
 
@@ -290,12 +348,12 @@ class Bus:
             self._starting_over = self._loop.create_task(self._start_over())
 
     async def _start_over(self) -> None:
-        reason = self._client.last_error
-        log.error("NATS at %s ended the connection (%s); connecting anew", self.server, reason)
+        reason = shortened(str(self._client.last_error))
+        log.error("NATS ended the connection; connecting anew", server=self.server, reason=reason)
         await asyncio.sleep(1)  # whatever it was may need a moment
         old, self._client = self._client, _DirectClient()
         self._jetstream = self._client.jetstream(timeout=5)
-        await self._open()
+        await self._open_again()
         self._client._sid = old._sid
         for sid, interest in self._interests.items():
             self._client._subs[sid] = interest  # type: ignore[assignment]  # duck-typed, see Interest
@@ -304,10 +362,21 @@ class Bus:
             self._send(line)
         await self._reconnected()
 
+    async def _open_again(self) -> None:
+        while True:
+            try:
+                return await self._open()
+            except Unusable as error:  # a file of credentials is being replaced, or is gone
+                log.error("NATS cannot be connected to", reason=str(error))
+                await asyncio.sleep(SAY_EVERY)
+
     async def _reconnected(self) -> None:
         if self._client.max_payload < MAX_MESSAGE + HEADROOM:
-            log.error("NATS came back with a max_payload of %d bytes", self._client.max_payload)
-        log.info("NATS is back: %s", self.server)
+            log.error(
+                "NATS came back with a small max_payload", max_payload=self._client.max_payload
+            )
+        log.info("NATS is back", server=self.server)
+        self.reconnects += 1
         self._set_up()
         for call in self.on_up:
             call()
@@ -503,6 +572,16 @@ class Bus:
             timer.cancel()
             del self._replies[token]
 
+    async def measure(self) -> None:
+        """Time a round trip now and then, until cancelled."""
+        while True:
+            if self.connected:
+                began = time.perf_counter()
+                with contextlib.suppress(TimeoutError):
+                    await self.round_trip()
+                    self.rtt = time.perf_counter() - began
+            await asyncio.sleep(MEASURE_EVERY)
+
     async def store(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> Stored:
         """Publish to a room with history; return when its stream has it.
 
@@ -589,6 +668,7 @@ class Bus:
         )
 
     async def _bucket(self) -> KeyValue:
+        """That of the manifests; the first worker makes it."""
         name = self.subjects.manifests
         try:
             return await self._jetstream.key_value(name)
@@ -622,16 +702,15 @@ class Bus:
         Raises:
             LookupError: it was never written.
         """
-        bucket = await self._bucket()
         try:
+            bucket = await self._jetstream.key_value(self.subjects.manifests)
             entry = await bucket.get(digest)
-        except nats.js.errors.KeyNotFoundError:
+        except (nats.js.errors.KeyNotFoundError, nats.js.errors.NotFoundError):
             raise LookupError(f"no manifest {digest}") from None
         return entry.revision or 0, entry.value or b""
 
     async def manifests(self) -> dict[str, tuple[int, bytes]]:
         """All builds that were ever written: digest → (generation, manifest)."""
-        await self._bucket()
         # Not by the client's `keys`, which makes a consumer for each edge that starts: the leader
         # of the bucket's stream knows them.
         name, prefix = f"KV_{self.subjects.manifests}", f"$KV.{self.subjects.manifests}."
@@ -639,6 +718,8 @@ class Bus:
         info = orjson.loads(
             await self.request(f"$JS.API.STREAM.INFO.{name}", asked, within=ACK_WITHIN)
         )
+        if info.get("error", {}).get("code") == 404:
+            return {}  # no worker was ever there
         keys = [key.removeprefix(prefix) for key in info["state"].get("subjects") or {}]
         return {digest: await self.get_manifest(digest) for digest in keys}
 

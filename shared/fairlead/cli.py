@@ -14,14 +14,16 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from types import TracebackType
 from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic.fields import FieldInfo
 from rich.markup import escape
+from typer.core import TyperCommand
 
 from fairlead import loading
 from fairlead.errors import BadTarget, Unusable
@@ -29,6 +31,7 @@ from fairlead.settings import (
     CannotStart,
     Settings,
     WrongUse,
+    bare,
     check_environment,
     flag,
     load,
@@ -91,7 +94,22 @@ def add_command(
     parameters.sort(key=lambda each: positional(kind, each.name) is None)
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # PEP 362
     command.__annotations__ = {each.name: each.annotation for each in parameters}
-    app.command(name, help=help)(command)
+    app.command(name, help=help, cls=_taking(bare(kind)))(command)
+
+
+def _taking(bare: Mapping[str, str]) -> type[TyperCommand]:
+    """A command whose flags `bare` may stand without a number."""
+
+    class Command(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            spelled: list[str] = []
+            for word, following in zip_longest(args, args[1:], fillvalue=""):
+                spelled.append(word)
+                if word in bare and not following.isdecimal():
+                    spelled.append(bare[word])
+            return super().parse_args(ctx, spelled)
+
+    return Command
 
 
 @contextmanager
@@ -173,7 +191,7 @@ def _default(info: FieldInfo) -> str:
     if info.is_required():
         return ""
     value = info.default
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool) or value in (None, ""):
         return f", default {'on' if value is True else 'off' if value is False else 'none'}"
     return f", default {value:g}" if isinstance(value, float) else f", default {value}"
 

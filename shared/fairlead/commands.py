@@ -6,23 +6,39 @@ import asyncio
 import secrets
 import sys
 from contextlib import redirect_stdout
-from typing import Annotated, Any, cast
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
 import orjson
 import typer
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
 from fairlead import loading
 from fairlead.cli import add_command
+from fairlead.natsconfig import Cluster, Tls
+from fairlead.protocol import names
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import History, Route
-from fairlead.settings import CannotStart, NatsSettings, Positional, Settings, WrongUse
+from fairlead.settings import (
+    CannotStart,
+    Duration,
+    NatsSettings,
+    Positional,
+    Settings,
+    Token,
+    WrongUse,
+    without_credentials,
+)
 from fairlead.workflow import Project
 
 PATIENCE = 10.0
 """Seconds that `publish` waits for NATS."""
+
+TIMES = ("drain_grace", "worker_wait", "ready_grace", "policy_timeout")
+"""Settings of edges and workers that `doctor` looks at."""
 
 
 class RoutesSettings(Settings):
@@ -64,11 +80,70 @@ class PublishSettings(NatsSettings):
     """The room of the topic."""
 
 
+class NatsConfigSettings(Settings):
+    """What `nats-config` can be told."""
+
+    app: Token = "default"
+    """Name of the app whose NATS subjects are allowed."""
+
+    auth: Literal["none", "nkeys"] = "nkeys"
+    """Whether each role has a key and permissions of its own, or whoever reaches the port may all."""
+
+    cluster: Annotated[str, Field(json_schema_extra={"hint": "NAME@HOST,..."})] = ""
+    """Name of the cluster, and the hosts of all of its servers; empty for a server alone."""
+
+    tls: Annotated[str, Field(json_schema_extra={"hint": "CERT,KEY,CA"})] = ""
+    """Paths as nats-server sees them; empty for none."""
+
+    store: str = "/data"
+    """Folder of JetStream's files, as nats-server sees it."""
+
+    file_store: Annotated[str, Field(json_schema_extra={"hint": "SIZE"})] = ""
+    """What they may take, such as 10GB; empty for three quarters of the disk."""
+
+    broker_spans: Annotated[int, Field(ge=0, le=100)] = 0
+    """Percent of the traced messages of which nats-server tells, for `fairlead edge --broker-spans`."""
+
+    keys: Annotated[Path | None, Field(json_schema_extra={"hint": "DIR"})] = None
+    """Make a key for each role in this folder and print what nats-server is told of them, nothing else."""
+
+
+class DoctorSettings(NatsSettings):
+    """What `doctor` can be told."""
+
+    role: Annotated[
+        Literal["edge", "worker", "publisher", "console"] | None,
+        Field(json_schema_extra={"hint": "edge|worker|publisher|console"}),
+    ] = None
+    """Whose permissions the NATS user must have; else those of an edge and of a worker."""
+
+    json_: bool = False
+    """Print one line of JSON."""
+
+    drain_grace: Duration | None = None
+    """As edges and workers are told; looked at for sense, as the next ones are."""
+
+    worker_wait: Duration | None = None
+    """As edges are told."""
+
+    ready_grace: Duration | None = None
+    """As edges and workers are told."""
+
+    policy_timeout: Duration | None = None
+    """As workers are told."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     add_command(app, "routes", RoutesSettings, routes, "List the endpoints of a project.")
     add_command(app, "asyncapi", AsyncApiSettings, asyncapi, "Describe a project as AsyncAPI 3.0.")
     add_command(app, "publish", PublishSettings, publish, "Send a text to a room.")
+    add_command(
+        app, "nats-config", NatsConfigSettings, nats_config,
+        "Print nats-server's configuration, with what each role may say and hear.",
+    )  # fmt: skip
+    about = "Look at NATS, and at what the app has there; say what is wrong, and what to do."
+    add_command(app, "doctor", DoctorSettings, doctor, about)
 
 
 def routes(settings: RoutesSettings) -> int:
@@ -140,8 +215,9 @@ def publish(settings: PublishSettings) -> int:
     try:
         return asyncio.run(_publish(settings))
     except TimeoutError:
+        shown = ", ".join(map(without_credentials, settings.servers))
         raise CannotStart(
-            f"NATS at {settings.nats} did not answer within {PATIENCE:g} s; is it running?"
+            f"NATS at {shown} did not answer within {PATIENCE:g} s; is it running?"
         ) from None
 
 
@@ -153,7 +229,13 @@ async def _publish(settings: PublishSettings) -> int:
     from fairlead.publisher import Publisher
 
     process = secrets.token_hex(4)
-    options = BusOptions(settings.servers, Subjects(settings.app), "publisher", process)
+    options = BusOptions(
+        settings.servers,
+        Subjects(settings.app),
+        "publisher",
+        process,
+        credentials=settings.credentials,
+    )
     bus = await asyncio.wait_for(Bus.connect(options), PATIENCE)
     try:
         topics = await declared(bus)
@@ -172,3 +254,65 @@ async def _publish(settings: PublishSettings) -> int:
         await bus.close()
     sys.stdout.write(f"{made or 'sent'}\n")
     return 0
+
+
+def nats_config(settings: NatsConfigSettings) -> int:
+    """Print a configuration, or make the keys for one."""
+    from fairlead import natsconfig, nkeyfiles
+
+    if settings.keys is not None:
+        for name, public in nkeyfiles.make(settings.keys).items():
+            sys.stdout.write(f"{name}={public}\n")
+        return 0
+    options = natsconfig.Options(
+        app=settings.app,
+        store=settings.store,
+        file_store=settings.file_store,
+        auth=settings.auth == "nkeys",
+        tls=_tls_files(settings.tls),
+        cluster=_cluster(settings.cluster),
+        broker_spans=settings.broker_spans,
+    )
+    sys.stdout.write(natsconfig.config(options))
+    return 0
+
+
+def _tls_files(text: str) -> Tls | None:
+    if not text:
+        return None
+    try:
+        return Tls(*text.split(","))
+    except TypeError:
+        raise WrongUse(f"--tls {text}: expected three paths, CERT,KEY,CA") from None
+
+
+def _cluster(text: str) -> Cluster | None:
+    if not text:
+        return None
+    name, at, hosts = text.partition("@")
+    if not (at and names.is_token(name) and hosts):
+        raise WrongUse(
+            f"--cluster {text}: expected a name and hosts, such as main@nats-0,nats-1,nats-2"
+        )
+    return Cluster(name, hosts.split(","))
+
+
+def doctor(settings: DoctorSettings) -> int:
+    """Examine; 0 where nothing is wrong, 1 where something is."""
+    from fairlead import doctor
+    from fairlead.protocol.permissions import Role
+    from fairlead.protocol.subjects import Subjects
+
+    # A worker hears and says the most, so its inbox comes first.
+    roles = [Role(settings.role)] if settings.role else [Role.WORKER, Role.EDGE]
+    told = {name: getattr(settings, name) for name in TIMES}
+    times = {name: value for name, value in told.items() if value is not None}
+    examination = doctor.Doctor(
+        settings.servers, Subjects(settings.app), roles, times, credentials=settings.credentials
+    )
+    found = asyncio.run(examination.examine())
+    if settings.json_:
+        sys.stdout.write(doctor.as_json(found) + "\n")
+    else:
+        doctor.show(found, Console(highlight=False))
+    return 0 if doctor.healthy(found) else 1

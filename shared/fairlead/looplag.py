@@ -7,7 +7,10 @@ whatever thread, also hears of a loop that stands still right now.
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable
 
 from fairlead.tally import Histogram
@@ -17,6 +20,15 @@ TICK = 0.05
 
 REMEMBERED = 10
 """Seconds for which the worst is remembered."""
+
+STUCK_AFTER = 5.0
+"""Seconds of standstill after which a process counts as stuck: it is not alive, and leaves NATS."""
+
+
+def stack_of(thread: int) -> list[str]:
+    """Where a thread is right now, the innermost call last. Args: thread: its `threading.get_ident()`."""
+    frame = sys._current_frames().get(thread)
+    return [] if frame is None else traceback.format_stack(frame)
 
 
 class LoopLag:
@@ -34,11 +46,13 @@ class LoopLag:
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._worst: dict[int, float] = {}  # by second
+        self._thread = threading.get_ident()
         self.ticked = clock()
         self.seen = Histogram()
 
     def start(self) -> None:
         """Measure from now on, until `stop`."""
+        self._thread = threading.get_ident()
         self._due = self._clock() + TICK
         self._timer = asyncio.get_running_loop().call_later(TICK, self._ticked)
         self.ticked = self._clock()
@@ -67,6 +81,10 @@ class LoopLag:
     def still(self) -> float:
         """Seconds for which the loop is overdue right now; 0 if it runs, or was not started."""
         return max(0.0, self._clock() - self._due) if self._timer is not None else 0.0
+
+    def where(self) -> list[str]:
+        """The stack of the loop's thread, the innermost call last."""
+        return stack_of(self._thread)
 
     def worst(self) -> float:
         """The longest lateness of the last 10 s, in seconds, with the one that lasts."""

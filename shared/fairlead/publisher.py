@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 
-from fairlead import roomlog
+from fairlead import roomlog, telemetry
 from fairlead.bus import Bus
 from fairlead.errors import BadName
 from fairlead.protocol import cursor, names
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import History
+from fairlead.telemetry import Tracing
 
 Topics = Callable[[], Mapping[str, History | None]]
 
@@ -31,11 +32,13 @@ class Publisher:
 
     Args:
         topics: the declared topics and their history, as they are now.
+        tracing: of this process; None where what is published is traced by who calls, or not at all.
     """
 
-    def __init__(self, bus: Bus, topics: Topics) -> None:
+    def __init__(self, bus: Bus, topics: Topics, tracing: Tracing | None = None) -> None:
         self._bus = bus
         self._topics = topics
+        self._tracing = tracing
 
     async def publish(
         self, topic: str, channel: str, data_type: DataType, data: bytes, id: str = "",
@@ -45,7 +48,7 @@ class Publisher:
 
         Args:
             id: publishing again with the same id within 2 minutes stores nothing new.
-            trace: a sampled traceparent, or "".
+            trace: traceparent of what publishes, or "".
 
         Raises:
             BadName: the channel is no channel name.
@@ -57,10 +60,29 @@ class Publisher:
         if template is None:
             known = ", ".join(sorted(self._topics())) or "none"
             raise LookupError(f"topic {topic[:80]!r} is not declared; declared: {known}")
-        subject = self._bus.subjects.log(topic, channel)
         headers = {"Fl-Type": str(data_type)}
-        if trace:
-            headers["traceparent"] = trace
+        parent = telemetry.parent_of(trace)
+        if self._tracing is None or not self._tracing.sampled(parent):
+            if parent is not None and parent.sampled and self._tracing is None:
+                headers["traceparent"] = trace
+            return await self._publish(template, topic, channel, data, id, headers)
+        attributes: dict[str, str | int] = {
+            "messaging.operation.name": "publish",
+            "messaging.operation.type": "send",
+            "messaging.destination.template": template,
+            "messaging.destination.name": f"{topic}.{channel}",
+            "messaging.message.body.size": len(data),
+        }
+        hop = self._tracing.start(f"publish {template}", "producer", parent, attributes)
+        with hop.ending():
+            headers["traceparent"] = str(hop.parent)
+            return await self._publish(template, topic, channel, data, id, headers)
+
+    async def _publish(
+        self, template: str, topic: str, channel: str, data: bytes, id: str,
+        headers: dict[str, str],
+    ) -> str | None:  # fmt: skip
+        subject = self._bus.subjects.log(topic, channel)
         if self._topics()[template] is None:
             await self._bus.ready()
             self._bus.publish(subject, data, headers=headers)

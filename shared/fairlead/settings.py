@@ -8,14 +8,18 @@ from the fields (`fairlead.cli`), so a new option is a new field with a sentence
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from fairlead.credentials import Credentials
 from fairlead.protocol import durations, names
 
 S = TypeVar("S", bound="Settings")
@@ -41,6 +45,13 @@ class Positional:
     example: str
 
 
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """Marks a number whose flag may stand without it: `--last` is `--last 1`."""
+
+    value: str
+
+
 def _duration(value: object) -> object:
     return durations.seconds(value) if isinstance(value, (str, int, float)) else value
 
@@ -64,6 +75,32 @@ OptionalPort = Annotated[
 """A TCP port; 0 takes any that is free, None (written "none" or "off") opens no port."""
 
 
+def _is_a_token(value: str) -> str:
+    if not names.is_token(value):
+        raise ValueError(f"found {value!r}; expected 1 to 64 letters, digits, '-' or '_'")
+    return value
+
+
+Token = Annotated[str, AfterValidator(_is_a_token)]
+"""What becomes a token of NATS subjects."""
+
+File = Annotated[Path | None, Field(json_schema_extra={"hint": "FILE"})]
+"""The path of a file; it is read when it is needed, which may be again and again."""
+
+
+class _Keywords(PydanticBaseSettingsSource):
+    """Reads the variables of fields that are called like a word of Python: FAIRLEAD_FROM, `from_`."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        mine = field_name.endswith("_")
+        return (os.environ.get(variable(field_name)) or None) if mine else None, field_name, False
+
+    def __call__(self) -> dict[str, object]:
+        fields = self.settings_cls.model_fields.items()
+        found = (self.get_field_value(info, name) for name, info in fields)
+        return {name: value for value, name, _ in found if value is not None}
+
+
 class Settings(BaseSettings):
     """Base of the settings of every command. Times are in seconds."""
 
@@ -75,6 +112,17 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _Keywords(settings_cls)
+
 
 class NatsSettings(Settings):
     """What every process that speaks to NATS is told."""
@@ -82,8 +130,23 @@ class NatsSettings(Settings):
     nats: Annotated[str, Field(json_schema_extra={"hint": "URL,..."})] = "nats://127.0.0.1:4222"
     """NATS servers to connect to, separated by commas."""
 
-    app: str = "default"
+    app: Token = "default"
     """Name of the app; apps that share a NATS do not see each other."""
+
+    nats_nkey: File = None
+    """File with the seed of this process' nkey; `fairlead nats-config --keys DIR` makes one per role."""
+
+    nats_creds: File = None
+    """File with a JWT and its seed, where NATS is in operator mode."""
+
+    nats_ca: File = None
+    """File with the certificates that the server's must be signed by; turns TLS on."""
+
+    nats_cert: File = None
+    """File with this process' own certificate, for servers that verify their clients."""
+
+    nats_key: File = None
+    """File with the key of that certificate."""
 
     dev: bool = False
     """Write readable logs, and tell clients what an exception says."""
@@ -95,18 +158,36 @@ class NatsSettings(Settings):
             raise ValueError(f"found {value!r}; name a server, for example nats://127.0.0.1:4222")
         return value
 
-    @field_validator("app")
-    @classmethod
-    def _is_a_token(cls, value: str) -> str:
-        # It becomes a token of every NATS subject.
-        if not names.is_token(value):
-            raise ValueError(f"found {value!r}; expected 1 to 64 letters, digits, '-' or '_'")
-        return value
-
     @property
     def servers(self) -> list[str]:
         """The NATS URLs one by one, at least one."""
         return _split(self.nats)
+
+    @property
+    def credentials(self) -> Credentials:
+        """Who this process is to NATS."""
+        return Credentials(
+            self.nats_nkey, self.nats_creds, self.nats_ca, self.nats_cert, self.nats_key
+        )
+
+
+class ProcessSettings(NatsSettings):
+    """What every process that goes on until it is stopped is told."""
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Field(json_schema_extra={"hint": "debug|info|warning|error"}),
+    ] = "info"
+    """Log nothing that matters less."""
+
+    exception_messages: bool = False
+    """Log what exceptions say, too, as in dev; they may quote what a client sent."""
+
+
+def without_credentials(url: str) -> str:
+    """A URL to be shown: the user and password, or the token, cut out."""
+    scheme, separator, rest = url.partition("://")
+    return scheme + separator + rest.rpartition("@")[2] if separator else url.rpartition("@")[2]
 
 
 def _split(urls: str) -> list[str]:
@@ -115,7 +196,7 @@ def _split(urls: str) -> list[str]:
 
 def variable(field: str) -> str:
     """The environment variable of a field: `worker_wait` is FAIRLEAD_WORKER_WAIT."""
-    return PREFIX + field.upper()
+    return PREFIX + field.rstrip("_").upper()
 
 
 def flag(field: str) -> str:
@@ -177,3 +258,13 @@ def positional(kind: type[Settings], field: str) -> Positional | None:
     """The mark of a field that is an argument, or None where it is a flag."""
     marks = (m for m in kind.model_fields[field].metadata if isinstance(m, Positional))
     return next(marks, None)
+
+
+def bare(kind: type[Settings]) -> dict[str, str]:
+    """What stands for the number, by the flags that may stand without one."""
+    return {
+        flag(field): mark.value
+        for field, info in kind.model_fields.items()
+        for mark in info.metadata
+        if isinstance(mark, Bare)
+    }

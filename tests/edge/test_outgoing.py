@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead_edge.outgoing import Batch, Outgoing
+from fairlead_edge.watched import Waiting, Watch
 
 
 def gap(at: str | None) -> bytes:
@@ -141,3 +142,97 @@ def test_answers_are_kept_order_is_kept_and_whatever_is_missing_was_told(
             seen, heard = int(piece), heard + 1
     assert seen == number
     assert heard + dropped == number
+
+
+# What is sampled
+
+
+class Seen:
+    """Watches of some messages; what became of each."""
+
+    def __init__(self, count: int) -> None:
+        self.watches = [Watch(self) for _ in range(count)]
+        for watch in self.watches:
+            watch.shown()
+
+    def written(self) -> None:
+        pass
+
+    def over(self) -> None:
+        pass
+
+    @property
+    def late(self) -> list[int]:
+        return [watch.late for watch in self.watches]
+
+    @property
+    def dropped(self) -> list[int]:
+        return [watch.dropped for watch in self.watches]
+
+
+def seen_batch(*numbers: int) -> tuple[bytes, Batch, Seen]:
+    """Messages of one turn that wait for a slow member, all of them sampled."""
+    encoded = [message(number) for number in numbers]
+    seen = Seen(len(numbers))
+    made = Batch.of(encoded, [str(number) for number in numbers], seen.watches)
+    return b"".join(encoded), made.queued(slow=True), seen
+
+
+def test_whoever_watches_is_told_what_was_taken() -> None:
+    outgoing = made((1,))
+    data, batch, seen = seen_batch(2, 3)
+    outgoing.put(data, batch)
+    assert seen.late == [1, 1]
+    (_, untold), (taken, waiting) = outgoing.take(100)
+    assert (untold, taken) == (None, b"<2><3>")
+    assert isinstance(waiting, Waiting)
+    waiting.wrote()
+    assert (seen.late, seen.dropped) == ([0, 0], [0, 0])
+
+
+def test_whoever_watches_is_told_what_was_dropped() -> None:
+    outgoing = made()
+    data, batch, seen = seen_batch(1, 2)
+    outgoing.put(data, batch)
+    outgoing.put(*batch_of_three())
+    assert outgoing.drop_oldest(9) == 2
+    assert (seen.late, seen.dropped) == ([0, 0], [1, 1])
+
+
+def batch_of_three() -> tuple[bytes, Batch]:
+    return batch(3, 4, 5)
+
+
+def test_of_a_turn_that_takes_the_place_of_all_before_it_the_newest_is_waited_for() -> None:
+    outgoing = made()
+    data, before, seen_before = seen_batch(1)
+    outgoing.put(data, before)
+    _, newer, seen = seen_batch(2, 3)
+    assert outgoing.put_newest(newer) == 2
+    assert (seen_before.dropped, seen.dropped) == ([1], [1, 0])
+    assert seen.late == [0, 1]
+    *_, (taken, waiting) = outgoing.take(100)
+    assert taken == b"<3>"
+    assert isinstance(waiting, Waiting)
+    waiting.wrote()
+    assert seen.late == [0, 0]
+
+
+def test_what_is_for_one_alone_is_watched_and_never_dropped() -> None:
+    outgoing = made((1,))
+    seen = Seen(1)
+    outgoing.put(b"a letter", Waiting.of(seen.watches, slow=True))
+    assert outgoing.drop_oldest(0) == 1
+    assert [data for data, _ in outgoing.take(100)] == [gap("1"), b"a letter"]
+    assert seen.dropped == [0]
+
+
+def test_a_member_is_given_the_bytes_of_each_message() -> None:
+    seen = Seen(2)
+    Batch.of([b"one", b"three"], [None, None], [seen.watches[0], None]).given(
+        [b"one", b"three"], True
+    )
+    assert [(watch.members, watch.bytes, watch.slow) for watch in seen.watches] == [
+        (1, 3, 1),
+        (0, 0, 0),
+    ]

@@ -32,6 +32,8 @@ from fairlead_edge.room import (
     sse_item,
     websocket_frame,
 )
+from fairlead_edge.tally import TopicTally
+from fairlead_edge.watched import Watch
 
 SUBJECT = "fl.shop.log.chat.blue"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -55,7 +57,7 @@ class Ear:
 
 
 def new_room(*members: Ear, position: Position | None = None) -> Room:
-    room = Room(SUBJECT, "chat", "chat", "blue", History(), Budget(), "FL_chat")
+    room = Room(SUBJECT, "chat", "chat", "blue", History(), Budget(), "FL_chat", TopicTally())
     room.stands(position)
     for member in members:
         room.join(member)
@@ -519,3 +521,80 @@ def test_nobody_is_written_to_for_what_is_shown_to_nobody() -> None:
     hidden = RoomMessage(DataType.TEXT, b"late", hidden=True)
     assert not room_module.deliver(back, [hidden])
     assert back.writes == []
+
+
+# What is sampled
+
+
+class Watcher:
+    """A watch, and whether it is over."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.watch = Watch(self)
+
+    def written(self) -> None:
+        pass
+
+    def over(self) -> None:
+        self.ended = True
+
+    @property
+    def counted(self) -> tuple[int, int, int, int]:
+        watch = self.watch
+        return watch.members, watch.slow, watch.bytes, watch.coalesced
+
+
+def test_a_sampled_message_knows_its_members_its_bytes_and_its_company() -> None:
+    """Each of a turn by itself: whom it left out, and that it was written with others."""
+    members = [Ear("e1-1"), Ear("e1-2"), Ear("e1-3", V1, slow=True)]
+    room = new_room(*members)
+    first, last = Watcher(), Watcher()
+    room.received({}, b"1", TRACE, first.watch)
+    room.received({}, b"not sampled")
+    room.received({"Fl-Exclude": "e1-2"}, b"333", TRACE, last.watch)
+    assert room.flush() == (3, 1)
+    alone = encode(RoomMessage(DataType.TEXT, b"1", trace=TRACE), V1)
+    with_less = encode(RoomMessage(DataType.TEXT, b"333", trace=TRACE), V1)
+    assert first.counted == (3, 1, 2 * len(b"\x81\x011") + len(alone), 3)
+    assert last.counted == (2, 1, len(b"\x81\x03333") + len(with_less), 3)
+    assert first.ended and last.ended
+
+
+def test_a_message_that_nobody_is_shown_is_over_at_once() -> None:
+    room = new_room()
+    watcher = Watcher()
+    room.received({}, b"1", TRACE, watcher.watch)
+    assert room.flush() == (0, 0)
+    assert watcher.ended
+    assert watcher.counted == (0, 0, 0, 1)
+
+
+def test_members_are_given_watches_only_where_something_is_sampled() -> None:
+    given: list[Batch | None] = []
+
+    class Noting(Ear):
+        def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
+            given.append(batch)
+            return False
+
+    room = new_room(Noting("a"))
+    watcher = Watcher()
+    room.received({}, b"1")
+    room.flush()
+    room.received({}, b"2")
+    room.received({}, b"3", TRACE, watcher.watch)
+    room.flush()
+    room.received({}, b"4")
+    room.flush()
+    assert [batch and batch.watches for batch in given] == [(), [None, watcher.watch], ()]
+
+
+def test_the_ring_keeps_where_a_message_came_from_and_not_whom_it_was_delivered_to() -> None:
+    room = new_room(position=Position(7, 8, STORED_AT))
+    origin = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
+    room.received(stored(9, traceparent=origin), b"x", TRACE, Watcher().watch)
+    (pending,), (kept,) = room.pending, room.ring.since(8)
+    assert (pending.trace, kept.trace) == (TRACE, "")
+    assert pending.origin == kept.origin == origin
+    assert pending.watch is not None and kept.watch is None

@@ -28,6 +28,7 @@ from fairlead_edge.hub import Hub
 from fairlead_edge.outgoing import Batch
 from fairlead_edge.replay import position_of, resume
 from fairlead_edge.room import GATHERED, Room, RoomMessage
+from fairlead_edge.tally import EdgeTally
 
 SIZE, AGE = 6, 60.0
 TOPIC = "chat"
@@ -220,7 +221,7 @@ class Rooms(RuleBasedStateMachine):
             for _ in range(2):
                 bus = Bus()
                 self.buses.append(bus)
-                self.hubs.append(Hub(bus, None))  # type: ignore[arg-type]  # what it uses of it
+                self.hubs.append(Hub(bus, None, EdgeTally()))  # type: ignore[arg-type]  # what it uses of it
 
         self.loop.run_until_complete(make())
 

@@ -11,6 +11,7 @@ import inspect
 import logging
 import re
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -27,7 +28,7 @@ from nats.protocol.parser import Parser
 
 from fairlead import roomlog
 from fairlead.bus import Bus, BusOptions, Interest, NoResponders, _DirectClient
-from fairlead.errors import NotStored
+from fairlead.errors import NotStored, Unusable
 from fairlead.protocol.manifest import History
 from fairlead.protocol.subjects import Subjects
 from fairlead.testing.program import DEADLINE
@@ -98,6 +99,27 @@ def test_a_transport_takes_lines_at_once_and_knows_its_socket() -> None:
     assert not inspect.iscoroutinefunction(TcpTransport.writelines)
     assert inspect.iscoroutinefunction(TcpTransport.drain)
     assert "self._io_writer" in inspect.getsource(TcpTransport), "`cut` takes the socket from there"
+
+
+async def test_a_server_tells_of_itself_and_answers_a_ping(bus: Bus) -> None:
+    info = bus.server_info
+    assert info["max_payload"] == 2097152 and info["version"].split(".")[0] == "2"
+    assert 0 < await bus.ping(5) < 5
+
+
+async def test_a_server_is_looked_at_once_and_why_not_is_told(server: NatsServer) -> None:
+    told: list[str] = []
+    options = BusOptions(["nats://127.0.0.1:9"], Subjects("shop"), "worker", "p1")
+    with pytest.raises(Unusable, match=r"127\.0\.0\.1"):
+        await Bus.once(options, 5, told.append)
+    assert told
+    # A port that takes connections, and says nothing.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        options = BusOptions(
+            [f"nats://127.0.0.1:{silent.getsockname()[1]}"], Subjects("shop"), "worker", "p1"
+        )
+        with pytest.raises(Unusable, match=r"no answer within 0\.2 s"):
+            await Bus.once(options, 0.2, lambda _: None)
 
 
 # The bus
@@ -226,7 +248,7 @@ async def test_a_handler_that_raises_harms_nobody(
     bus.publish("t.good", b"still here")
     await bus.round_trip()
     assert ear.data == [b"still here"]
-    assert "the handler of t.bad failed" in caplog.text
+    assert "a handler of NATS messages failed" in caplog.text
 
 
 async def test_a_header_with_a_line_break_is_refused(bus: Bus) -> None:

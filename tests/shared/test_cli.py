@@ -8,10 +8,12 @@ from typing import Annotated
 
 import pytest
 import typer
+from pydantic import Field
 
 from fairlead import cli
 from fairlead.errors import Unusable
 from fairlead.settings import (
+    Bare,
     CannotStart,
     Duration,
     OptionalPort,
@@ -32,6 +34,8 @@ class SampleSettings(Settings):
     """Between pings."""
     dev: bool = False
     """Readable logs."""
+    last: Annotated[int | None, Bare("1"), Field(json_schema_extra={"hint": "[N]"})] = None
+    """How many."""
 
 
 Run = Callable[[SampleSettings], int]
@@ -79,7 +83,7 @@ def fairlead(
 
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Entry()])
     monkeypatch.setattr(cli, "_known", set[type[Settings]]())
-    for name in ("TARGET", "PORT", "HEARTBEAT", "DEV"):
+    for name in ("TARGET", "PORT", "HEARTBEAT", "DEV", "LAST"):
         monkeypatch.delenv(f"FAIRLEAD_{name}", raising=False)
 
     def call(*argv: str) -> tuple[int, str, str]:
@@ -94,6 +98,24 @@ def test_flags_reach_the_settings(fairlead: Fairlead, got: list[SampleSettings])
     code, _, err = fairlead("sample", "x.py", "--port", "off", "--heartbeat", "5m", "--dev")
     assert (code, err) == (0, "")
     assert got == [SampleSettings(target="x.py", port=None, heartbeat=300.0, dev=True)]
+
+
+@pytest.mark.parametrize(
+    ("argv", "target", "last"),
+    [
+        (["x", "--last"], "x", 1),
+        (["x", "--last", "5"], "x", 5),
+        (["--last", "5", "x"], "x", 5),
+        (["--last", "x"], "x", 1),
+        (["x", "--last=7", "--dev"], "x", 7),
+        (["x", "--last", "--dev"], "x", 1),
+    ],
+)
+def test_a_number_may_be_left_out(
+    fairlead: Fairlead, got: list[SampleSettings], argv: list[str], target: str, last: int
+) -> None:
+    assert fairlead("sample", *argv)[0] == 0
+    assert (got[0].target, got[0].last) == (target, last)
 
 
 def test_an_absent_flag_falls_through_to_the_environment(
@@ -222,15 +244,15 @@ def python(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_installed_commands(tmp_path: Path) -> None:
-    """`python -m fairlead` finds both processes by their entry points."""
+    """`python -m fairlead` finds the processes and their commands by their entry points."""
     done = python("-m", "fairlead", "--help", cwd=tmp_path)
     assert done.returncode == 0
-    for command in ("dev", "edge", "worker"):
+    for command in ("console", "dev", "edge", "trace", "worker"):
         assert f" {command} " in done.stdout
 
 
 def test_the_command_line_does_not_pay_for_the_servers(tmp_path: Path) -> None:
-    heavy = "{'starlette', 'uvicorn', 'nats', 'watchfiles', 'opentelemetry'}"
+    heavy = "{'starlette', 'uvicorn', 'nats', 'watchfiles', 'opentelemetry', 'httpx', 'google'}"
     done = python(
         "-c",
         "import sys; from fairlead.cli import main; main(['--version']); "

@@ -6,7 +6,15 @@ from typing import Annotated, Any
 import pytest
 
 from fairlead import settings
-from fairlead.settings import Duration, NatsSettings, OptionalPort, Positional, WrongUse
+from fairlead.settings import (
+    Bare,
+    Duration,
+    NatsSettings,
+    OptionalPort,
+    Positional,
+    WrongUse,
+    without_credentials,
+)
 
 
 class Sample(NatsSettings):
@@ -18,6 +26,15 @@ class Sample(NatsSettings):
     """Between pings."""
     admin_port: OptionalPort = 8001
     """Health."""
+
+
+class Asking(settings.Settings):
+    """Settings with fields that Python has other words for."""
+
+    from_: str = "here"
+    """Where to look."""
+    last: Annotated[int | None, Bare("1")] = None
+    """How many."""
 
 
 class Needy(settings.Settings):
@@ -33,7 +50,7 @@ def make(**given: object) -> Sample:
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NATS", "APP", "DEV", "TARGET", "HEARTBEAT", "ADMIN_PORT"):
+    for name in ("NATS", "APP", "DEV", "TARGET", "HEARTBEAT", "ADMIN_PORT", "FROM", "LAST"):
         monkeypatch.delenv(f"FAIRLEAD_{name}", raising=False)
 
 
@@ -54,6 +71,25 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("written", "port"), [("none", None), ("OFF", None), ("0", 0), (7, 7)])
 def test_a_port_may_be_none(written: object, port: int | None) -> None:
     assert make(admin_port=written).admin_port == port
+
+
+def test_a_field_that_is_called_like_a_word_of_python_is_told_without_its_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert settings.load(Asking, {}).from_ == "here"
+    monkeypatch.setenv("FAIRLEAD_FROM", "there")
+    settings.check_environment({"FAIRLEAD_FROM": "there"}, [Asking])
+    assert settings.load(Asking, {}).from_ == "there"
+    assert settings.load(Asking, {"from_": "elsewhere"}).from_ == "elsewhere"
+    monkeypatch.setenv("FAIRLEAD_FROM", "")
+    assert settings.load(Asking, {}).from_ == "here"
+    with pytest.raises(WrongUse, match=r"did you mean FAIRLEAD_FROM\?"):
+        settings.check_environment({"FAIRLEAD_FROM_": "there"}, [Asking])
+
+
+def test_flags_that_may_stand_without_their_number() -> None:
+    assert settings.bare(Asking) == {"--last": "1"}
+    assert settings.bare(Sample) == {}
 
 
 def test_nats_is_a_list() -> None:
@@ -120,3 +156,17 @@ def test_an_unknown_variable_stops_the_start(name: str, advice: str) -> None:
     with pytest.raises(WrongUse) as refused:
         settings.check_environment({name: "1"}, [Sample])
     assert str(refused.value) == f"{name} names no setting; {advice}"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://ann:s3cret@10.0.0.1:4222", "nats://10.0.0.1:4222"),
+        ("tls://t0ken@nats.example.com", "tls://nats.example.com"),
+        ("nats://ann:a/b@c@10.0.0.1", "nats://10.0.0.1"),
+        ("ann:s3cret@10.0.0.1:4222", "10.0.0.1:4222"),
+        ("nats://10.0.0.1:4222", "nats://10.0.0.1:4222"),
+    ],
+)
+def test_a_url_is_shown_without_who_and_what_for(url: str, shown: str) -> None:
+    assert without_credentials(url) == shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -34,8 +35,9 @@ class Recorded:
     def __init__(self, ratio: float) -> None:
         self.exporter = InMemorySpanExporter()
         self.provider = TracerProvider(shutdown_on_exit=False)
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracing = Tracing(self.provider, self.provider.get_tracer("t"), ratio)
+        processor = SimpleSpanProcessor(self.exporter)
+        self.provider.add_span_processor(processor)
+        self.tracing = Tracing(self.provider, self.provider.get_tracer("t"), ratio, processor)
 
     def one(self) -> Any:
         (span,) = self.exporter.get_finished_spans()
@@ -71,7 +73,7 @@ def setup(environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Tracin
     """`telemetry.setup` of an edge; the exporter itself reads the real environment."""
     for variable, value in environ.items():
         monkeypatch.setenv(variable, value)
-    return telemetry.setup("edge", environ)
+    return telemetry.setup("edge", "e1", environ)
 
 
 @pytest.fixture
@@ -102,16 +104,16 @@ def stopped() -> Iterator[list[Tracing]]:
 def test_tracing_is_off_unless_the_standard_variables_ask_for_it(
     environ: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert telemetry.setup("edge", environ) is None
+    assert telemetry.setup("edge", "e1", environ) is None
     assert caplog.records == []
 
 
 def test_an_exporter_that_is_not_built_in_is_said_and_tracing_stays_off(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert telemetry.setup("edge", {"OTEL_TRACES_EXPORTER": "zipkin", **ENDPOINT}) is None
+    assert telemetry.setup("edge", "e1", {"OTEL_TRACES_EXPORTER": "zipkin", **ENDPOINT}) is None
     assert caplog.messages == [
-        "OTEL_TRACES_EXPORTER=zipkin: only otlp (over HTTP) is built in; tracing is off"
+        "OTEL_TRACES_EXPORTER: only otlp (over HTTP) is built in; tracing is off found=zipkin"
     ]
 
 
@@ -148,7 +150,7 @@ def test_a_protocol_that_is_not_built_in_is_said_and_http_is_used(
     tracing = setup({variable: "grpc", **ENDPOINT}, monkeypatch)
     assert tracing is not None
     stopped.append(tracing)
-    assert caplog.messages == ["OTLP protocol grpc is not built in; http/protobuf is used"]
+    assert caplog.messages == ["OTLP protocol is not built in; http/protobuf is used found=grpc"]
 
 
 @pytest.mark.parametrize(
@@ -173,12 +175,34 @@ def test_the_name_of_the_service(
     assert tracing._provider.resource.attributes["service.name"] == name
 
 
+@pytest.mark.parametrize(
+    ("told", "instance"),
+    [
+        ("", "e1"),
+        ("team=a", "e1"),
+        ("service.instance.id=pod-7", "pod-7"),
+        ("team=a, service.instance.id=pod-7", "pod-7"),
+        ("other.service.instance.id=x", "e1"),
+    ],
+)
+def test_the_instance_is_the_process_unless_the_environment_names_another(
+    told: str,
+    instance: str,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped: list[Tracing],
+) -> None:
+    tracing = setup({"OTEL_RESOURCE_ATTRIBUTES": told, **ENDPOINT}, monkeypatch)
+    assert tracing is not None
+    stopped.append(tracing)
+    assert tracing._provider.resource.attributes["service.instance.id"] == instance
+
+
 def test_a_worker_is_where_user_code_looks_for_its_tracer() -> None:
     """In a process of its own: OpenTelemetry lets it be set once."""
     code = (
         "from fairlead import telemetry\n"
         "from opentelemetry import trace\n"
-        "tracing = telemetry.setup('worker')\n"
+        "tracing = telemetry.setup('worker', 'w1')\n"
         "assert trace.get_tracer_provider() is tracing._provider\n"
         "print(tracing._provider.resource.attributes['service.name'])\n"
         "spans = [trace.get_tracer('mine').start_span('x') for _ in range(50)]\n"
@@ -227,11 +251,11 @@ def test_the_ratio_is_the_standard_samplers(
     [
         (
             {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "1%"},
-            "OTEL_TRACES_SAMPLER_ARG=1% is no number; everything is sampled",
+            "OTEL_TRACES_SAMPLER_ARG is no number; everything is sampled found=1%",
         ),
         (
             {"OTEL_TRACES_SAMPLER": "sometimes"},
-            "OTEL_TRACES_SAMPLER=sometimes is unknown; everything is sampled",
+            "OTEL_TRACES_SAMPLER is unknown; everything is sampled found=sometimes",
         ),
     ],
 )
@@ -305,6 +329,7 @@ def test_a_span_has_its_parent_and_is_the_parent_of_the_next() -> None:
         ("server", SpanKind.SERVER),
         ("producer", SpanKind.PRODUCER),
         ("consumer", SpanKind.CONSUMER),
+        ("internal", SpanKind.INTERNAL),
     ],
 )
 def test_the_kinds_of_spans(kind: telemetry.SpanKind, expected: SpanKind) -> None:
@@ -342,6 +367,129 @@ def test_a_failure_is_in_its_span() -> None:
     assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "KeyError")
     assert span.attributes["error.type"] == "KeyError"
     assert [event.name for event in span.events] == ["exception"]
+
+
+@pytest.mark.parametrize(
+    ("status", "broken", "code"),
+    [
+        (499, None, StatusCode.UNSET),
+        (500, None, StatusCode.ERROR),
+        (503, None, StatusCode.ERROR),
+        (1008, False, StatusCode.UNSET),
+        (4001, True, StatusCode.ERROR),
+    ],
+)
+def test_what_is_refused_says_why_and_is_an_error_where_it_is_our_doing(
+    status: int, broken: bool | None, code: StatusCode
+) -> None:
+    recorded = Recorded(1.0)
+    hop = recorded.tracing.start("receive chat", "server", None)
+    hop.refuse(status, broken)
+    hop.end()
+    span = recorded.one()
+    assert (span.attributes["error.type"], span.status.status_code) == (str(status), code)
+
+
+def test_a_span_has_events_and_links() -> None:
+    recorded = Recorded(1.0)
+    other = Traceparent("1" * 32, "2" * 16, True)
+    hop = recorded.tracing.start("process chat", "consumer", None, links=[SAMPLED])
+    hop.link(other)
+    hop.event("first item", {"fairlead.item": 1}, 5)
+    hop.end()
+    span = recorded.one()
+    linked = [f"{link.context.trace_id:032x}-{link.context.span_id:016x}" for link in span.links]
+    assert linked == [f"{TRACE}-{SPAN}", f"{'1' * 32}-{'2' * 16}"]
+    ((name, attributes, at),) = [(e.name, dict(e.attributes), e.timestamp) for e in span.events]
+    assert (name, attributes, at) == ("first item", {"fairlead.item": 1}, 5)
+
+
+def test_a_span_can_be_told_when_it_was() -> None:
+    recorded = Recorded(1.0)
+    recorded.tracing.start("nats n1", "internal", None, at=5).end(7)
+    assert (recorded.one().start_time, recorded.one().end_time) == (5, 7)
+
+
+def test_what_has_ended_stays_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever learns last what came of a request ends its span; others need not know."""
+    recorded = Recorded(1.0)
+    hop = recorded.tracing.start("receive chat", "server", None)
+    hop.end()
+    hop.set("fairlead.run", "r")
+    hop.event("late")
+    hop.link(SAMPLED)
+    hop.refuse(500)
+    hop.fail(KeyError("x"))
+    hop.end()
+    span = recorded.one()
+    assert (span.attributes, span.events, span.links) == ({"messaging.system": "nats"}, (), ())
+    assert span.status.status_code is StatusCode.UNSET
+    assert hop.span is None
+    assert caplog.records == []
+
+
+def test_a_block_ends_its_span_with_what_comes_of_it() -> None:
+    recorded = Recorded(1.0)
+    with recorded.tracing.start("fine", "producer", None).ending():
+        pass
+    with pytest.raises(KeyError), recorded.tracing.start("raised", "producer", None).ending():
+        raise KeyError("x")
+    with (
+        pytest.raises(asyncio.CancelledError),
+        recorded.tracing.start("cancelled", "producer", None).ending(),
+    ):
+        raise asyncio.CancelledError
+    ended = {
+        span.name: (span.status.status_code, (span.attributes or {}).get("error.type"))
+        for span in recorded.exporter.get_finished_spans()
+    }
+    assert ended == {
+        "fine": (StatusCode.UNSET, None),
+        "raised": (StatusCode.ERROR, "KeyError"),
+        "cancelled": (StatusCode.UNSET, "499"),
+    }
+
+
+async def test_what_is_followed_is_the_parent_also_in_tasks_and_threads_that_began_before() -> None:
+    recorded = Recorded(1.0)
+    mine = recorded.provider.get_tracer("mine")
+    first = recorded.tracing.start("first", "consumer", None)
+    second = recorded.tracing.start("second", "consumer", None)
+    now: list[telemetry.Hop | None] = [first]
+    telemetry.follow(lambda: now[0])
+    turn = asyncio.Event()
+
+    async def later() -> None:
+        await turn.wait()
+        await asyncio.to_thread(lambda: mine.start_span("in a thread").end())
+
+    task = asyncio.ensure_future(later())
+    mine.start_span("at first").end()
+    now[0] = second
+    turn.set()
+    await task
+    now[0] = None
+    mine.start_span("of none").end()
+    parents = {
+        span.name: span.parent and f"{span.parent.span_id:016x}"
+        for span in recorded.exporter.get_finished_spans()
+    }
+    assert parents == {
+        "at first": first.parent.span_id,
+        "in a thread": second.parent.span_id,
+        "of none": None,
+    }
+
+
+def test_another_process_is_recorded_beside_ours() -> None:
+    """As a service of its own, through the same exporter."""
+    recorded = Recorded(1.0)
+    server = recorded.tracing.beside("nats", "n1")
+    server.start("nats n1", "internal", SAMPLED).end()
+    span = recorded.one()
+    named = [span.resource.attributes[f"service.{each}"] for each in ("name", "instance.id")]
+    assert named == ["nats", "n1"]
+    assert f"{span.parent.span_id:016x}" == SPAN
 
 
 def test_shutdown_exports_what_is_left() -> None:

@@ -27,11 +27,13 @@ class Cluster:
         url: of all of them, as Fairlead takes it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
         routes = {name: ports.free_port() for name in ("n1", "n2", "n3")}
         urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes.values())
         self.servers = {
-            name: NatsServer(folder / name, CONFIG.format(name=name, route=port, routes=urls))
+            name: NatsServer(
+                folder / name, CONFIG.format(name=name, route=port, routes=urls) + more
+            )
             for name, port in routes.items()
         }
         self.url = ",".join(server.url for server in self.servers.values())
@@ -55,8 +57,9 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(folder: Path) -> AsyncIterator[Cluster]:
-    made = Cluster(folder)
+async def cluster(folder: Path, more: str = "") -> AsyncIterator[Cluster]:
+    """Args: more: of the servers' configuration, a format string as `NatsServer` has it."""
+    made = Cluster(folder, more)
     try:
         await made.start()
         yield made

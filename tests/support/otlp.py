@@ -1,4 +1,4 @@
-"""A collector for tests: takes OTLP over HTTP from real processes, and shows their spans."""
+"""A collector for tests: takes OTLP over HTTP from real processes, and shows their spans and metrics."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from support.system import until
 
 _KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
+
+
+class Event(NamedTuple):
+    """Something that happened in a span. at: ns since the epoch."""
+
+    name: str
+    at: int
+    attributes: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,8 @@ class Span:
         kind: "server", "producer", "consumer" or "internal".
         resource: of the process; `service.name` and whatever OTEL_RESOURCE_ATTRIBUTES told it.
         start, end: ns since the epoch.
+        events: in their order. links: to other spans, as `trace-id`.
+        failed: whether its status is an error.
     """
 
     trace: str
@@ -38,6 +50,23 @@ class Span:
     end: int
     attributes: dict[str, Any] = field(default_factory=dict)
     resource: dict[str, Any] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    failed: bool = False
+
+    @property
+    def place(self) -> str:
+        """As a link to it is written."""
+        return f"{self.trace}-{self.id}"
+
+    @property
+    def instance(self) -> str:
+        """The process that made it."""
+        return str(self.resource["service.instance.id"])
+
+    @property
+    def seconds(self) -> float:
+        return (self.end - self.start) / 1_000_000_000
 
     @property
     def service(self) -> str:
@@ -49,17 +78,33 @@ class Span:
         return self.name.partition(" ")[0]
 
 
+@dataclass(frozen=True)
+class Pushed:
+    """One export of metrics.
+
+    Attributes:
+        values: the sum of all series, by name; histograms: (counts by bucket, sum of the values).
+    """
+
+    resource: dict[str, Any]
+    values: dict[str, float]
+    histograms: dict[str, tuple[list[int], float]]
+
+
 class Collector:
     """What has arrived so far, in the order of its arrival.
 
     Attributes:
-        port: of 127.0.0.1 where it takes `POST /v1/traces`.
+        port: of 127.0.0.1 where it takes `POST /v1/traces` and `POST /v1/metrics`.
+        largest: spans of the largest batch.
     """
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self.largest = 0
         self._lock = threading.Lock()
         self._spans: list[Span] = []
+        self._metrics: list[Pushed] = []
 
     @property
     def env(self) -> dict[str, str]:
@@ -73,6 +118,16 @@ class Collector:
     def spans(self) -> list[Span]:
         with self._lock:
             return list(self._spans)
+
+    @property
+    def metrics(self) -> list[Pushed]:
+        with self._lock:
+            return list(self._metrics)
+
+    async def wait(self, what: str, found: Callable[[Span], bool]) -> Span:
+        """Wait for a span that this is true of; the first one."""
+        await until(lambda: any(map(found, self.spans)), f"{what} is exported")
+        return next(span for span in self.spans if found(span))
 
     def of(self, trace: str) -> list[Span]:
         """The spans of one trace."""
@@ -88,11 +143,18 @@ class Collector:
             raise AssertionError(f"{error}; there are {names}") from None
         return self.of(trace)
 
+    def take_metrics(self, body: bytes) -> None:
+        """One export of metrics."""
+        found = list(_pushed(ExportMetricsServiceRequest.FromString(body)))
+        with self._lock:
+            self._metrics += found
+
     def take(self, body: bytes) -> None:
-        """One export."""
+        """One export of spans."""
         found = list(_decoded(ExportTraceServiceRequest.FromString(body)))
         with self._lock:
             self._spans += found
+            self.largest = max(self.largest, len(found))
 
 
 @contextmanager
@@ -106,9 +168,10 @@ def collector() -> Iterator[Collector]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            if self.path == "/v1/traces":
-                made.take(body)
-            self.send_response(200 if self.path == "/v1/traces" else 404)
+            take = {"/v1/traces": made.take, "/v1/metrics": made.take_metrics}.get(self.path)
+            if take is not None:
+                take(body)
+            self.send_response(200 if take is not None else 404)
             self.send_header("Content-Type", "application/x-protobuf")
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -144,7 +207,29 @@ def _decoded(request: ExportTraceServiceRequest) -> Iterator[Span]:
                     span.end_time_unix_nano,
                     _attributes(span.attributes),
                     resource,
+                    [
+                        Event(each.name, each.time_unix_nano, _attributes(each.attributes))
+                        for each in span.events
+                    ],
+                    [f"{link.trace_id.hex()}-{link.span_id.hex()}" for link in span.links],
+                    span.status.code == Status.STATUS_CODE_ERROR,
                 )
+
+
+def _pushed(request: ExportMetricsServiceRequest) -> Iterator[Pushed]:
+    for of_process in request.resource_metrics:
+        values: dict[str, float] = {}
+        histograms: dict[str, tuple[list[int], float]] = {}
+        for metric in (m for scope in of_process.scope_metrics for m in scope.metrics):
+            if metric.HasField("histogram"):
+                for bars in metric.histogram.data_points:
+                    histograms[metric.name] = list(bars.bucket_counts), bars.sum
+            else:
+                points = (
+                    metric.sum.data_points if metric.HasField("sum") else metric.gauge.data_points
+                )
+                values[metric.name] = sum(p.as_int or p.as_double for p in points)
+        yield Pushed(_attributes(of_process.resource.attributes), values, histograms)
 
 
 def _attributes(pairs: Sequence[KeyValue]) -> dict[str, Any]:

@@ -20,7 +20,9 @@ def test_each_benchmark_is_complete(tmp_path: Path) -> None:
 
     benchmarks = json.loads(found.read_text())["benchmarks"]
     assert set(benchmarks) == {
-        "fanout-burst", "fanout-paced", "echo-1", "echo-100", "idle", "tracing"
+        "fanout-burst", "fanout-paced", "echo-1", "echo-100", "idle", "tracing",
+        "observed-echo", "observed-fanout", "scraped",
+        "export-lag",
     }  # fmt: skip
     for name, benchmark in benchmarks.items():
         assert benchmark["problems"] == [], name

@@ -185,7 +185,7 @@ async def test_a_newer_build_shrinks_the_history_only_if_told_to(app: System) ->
     smaller = {"KEPT": "3"}
     refused = app.start("worker", str(PROJECTS / NEW), env=smaller)
     assert await refused.ended() == 1
-    last = json.loads(refused.program.lines[-1])["msg"]
+    last = json.loads(refused.program.lines[-1])["reason"]
     for part in ("'kept'", "20 messages for 120 s", "3 for 120 s", "--allow-shrink"):
         assert part in last, last
     assert "Traceback" not in "".join(refused.program.lines)

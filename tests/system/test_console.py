@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.console import start_console
-from support.system import NatsServer, System, request, system, until
+from support.system import NatsServer, System, nats_server, request, system, until
 
 
 async def post(url: str, body: Any, token: str = "") -> tuple[int, Any]:
@@ -36,6 +37,22 @@ async def test_it_answers_before_nats_does(tmp_path: Path) -> None:
         status, _, body = await request(console.url("/readyz"))
         assert (status, json.loads(body)["nats"]) == (503, {"connected": False})
         assert await console.stop() == 0
+
+
+async def test_a_port_that_is_taken_is_one_line_and_exit_code_1(app: System) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        console = app.start("console", "--port", str(taken.getsockname()[1]))
+        assert await console.ended() == 1
+    (line,) = [json.loads(line)["msg"] for line in console.program.lines]
+    assert "cannot listen on 127.0.0.1:" in line
+
+
+async def test_a_nats_that_is_no_use_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    plain = "listen: 127.0.0.1:{port}\nmax_payload: 2097152\n# {store}\n"
+    async with nats_server(tmp_path / "nats", plain) as nats, system(nats, tmp_path) as app:
+        console = app.start("console", "--port", "0")
+        assert await console.ended() == 1
+        assert "has no JetStream" in console.program.lines[-1]
 
 
 @pytest.mark.parametrize("flags", [("--open-publish",), ("--open-publish", "--token", "secret")])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 from websockets.exceptions import WebSocketException
@@ -83,7 +85,8 @@ def test_the_table_names_every_endpoint_and_what_to_try(folder: Path) -> None:
         url = it.websocket()
         assert url.startswith(f"ws://127.0.0.1:{it.port}/")
         it.program.wait_for(r"endpoint +serves +workflow +topic")
-        it.program.wait_for(rf"edge-1: http://127\.0\.0\.1:{it.port}, admin port {it.admin_port}")
+        it.program.wait_for(rf"edge-1: http://127\.0\.0\.1:{it.port}, admin port \d+")
+        it.program.wait_for(rf"console: http://127\.0\.0\.1:{it.admin_port}/#token=\S+$")
         second = it.program.wait_for(r"edge-2: (http://127\.0\.0\.1:\d+)")[1]
         # What is sent to one edge arrives at the other: the lines are ready to be used.
         with (
@@ -128,7 +131,42 @@ def test_a_syntax_error_leaves_the_old_worker_at_work(folder: Path) -> None:
         assert "still here" in str(client.recv(timeout=DEADLINE))
 
 
-@pytest.mark.parametrize("command", ["edge", "worker", "nats-server"])
+def test_who_publishes_on_the_admin_port_needs_no_token(folder: Path) -> None:
+    """`curl 127.0.0.1:8001/publish`, as the README has it."""
+    with dev(folder) as it, connect(it.websocket(), open_timeout=DEADLINE) as client:
+        message = {"topic": "chat", "data": "from cron"}
+        asked = Request(f"http://127.0.0.1:{it.admin_port}/publish", json.dumps(message).encode())
+        with urlopen(asked, timeout=DEADLINE) as answer:
+            assert answer.status == 200
+        assert "from cron" in str(client.recv(timeout=DEADLINE))
+
+
+def test_where_the_last_messages_time_went(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fairlead trace --last`, with nothing set up."""
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
+    with (
+        dev(folder, "--edges", "2") as it,
+        connect(it.websocket(), open_timeout=DEADLINE) as client,
+    ):
+        client.send("hello")
+        assert "hello" in str(client.recv(timeout=DEADLINE))
+        command = it.program.wait_for(r"^  fairlead (trace --last --from \S+)$")[1].split()
+        lines: list[str] = []
+        while not any(line.startswith("      deliver chat ") for line in lines):
+            argv = [sys.executable, "-m", "fairlead", *command]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE)
+            lines = done.stdout.splitlines()
+    assert [line[:16].rstrip() for line in lines[3:9]] == [
+        "receive chat",
+        "  queue",
+        "  process chat",
+        "    publish chat",
+        "      broker",
+        "      deliver ch",
+    ]
+
+
+@pytest.mark.parametrize("command", ["edge", "worker", "console", "nats-server"])
 def test_a_killed_child_is_started_again_with_the_reason(folder: Path, command: str) -> None:
     with dev(folder) as it:
         url = it.websocket()

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 from nats import connect
-from nats.aio.client import Client
 
-from fairlead.testing.program import DEADLINE
+from support.kick import KICKABLE, kick
 from support.system import V1, Edge, System, nats_server, system, until
 
 ROOM = "/support/realtime/rooms/blue"
@@ -159,17 +158,6 @@ async def says_away(edge: Edge) -> bool:
     return (await edge.readyz())[1]["nats"]["connected"] is False
 
 
-KICKABLE = """
-listen: 127.0.0.1:{port}
-max_payload: 2097152
-jetstream {{ store_dir: "{store}" }}
-accounts {{ SYS: {{ users: [ {{ user: sys, password: sys }} ] }}
-            APP: {{ jetstream: enabled, users: [ {{ user: app, password: app }} ] }} }}
-system_account: SYS
-no_auth_user: app
-"""
-
-
 async def test_an_edge_that_loses_nats_for_a_moment_catches_up_unseen(tmp_path: Path) -> None:
     """The room goes on meanwhile; its members on this edge get all of it, in order, once."""
     async with (
@@ -178,7 +166,7 @@ async def test_an_edge_that_loses_nats_for_a_moment_catches_up_unseen(tmp_path: 
     ):
         await app.worker()
         edges = [await app.edge(), await app.edge()]
-        name = (await edges[1].says(r"edge (\w+) listens")).split()[1]
+        name = json.loads(edges[1].program.lines[0])["instance"]
         system_account = await connect(nats.url.replace("//", "//sys:sys@"))
         async with chat(*edges) as (chatter, ear):
             for _ in range(5):
@@ -188,21 +176,6 @@ async def test_an_edge_that_loses_nats_for_a_moment_catches_up_unseen(tmp_path: 
         await system_account.close()
         assert len([line for line in edges[1].program.lines if "NATS is back" in line]) == 5
     assert_nothing_lost(chatter, ear)
-
-
-async def kick(system_account: Client, name: str) -> None:
-    """Have the server close the connection of that name."""
-
-    async def connection() -> tuple[str, int] | None:
-        answer = await system_account.request("$SYS.REQ.SERVER.PING.CONNZ", b"", timeout=DEADLINE)
-        found = json.loads(answer.data)
-        cids = [each["cid"] for each in found["data"]["connections"] if each.get("name") == name]
-        return (found["server"]["id"], cids[0]) if cids else None
-
-    await until(connection, f"{name} is connected")
-    server, cid = await connection() or ("", 0)
-    asked = json.dumps({"cid": cid}).encode()
-    await system_account.request(f"$SYS.REQ.SERVER.{server}.KICK", asked, timeout=DEADLINE)
 
 
 async def test_a_worker_told_to_stop_finishes_what_it_has(app: System) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
@@ -13,6 +13,7 @@ import pytest_asyncio
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from fairlead.testing.program import running
+from support.figures import ON, figures
 from support.system import PROJECTS, Edge, System, request, until
 
 ROOMS = "/realtime/support/realtime/rooms/blue"
@@ -27,12 +28,14 @@ HOSTS = {
 
 
 @contextmanager
-def host_application(app: System, *host: str) -> Iterator[Edge]:
+def host_application(
+    app: System, *host: str, env: Mapping[str, str] | None = None
+) -> Iterator[Edge]:
     """The application under uvicorn, in a process of its own; it looks like an edge to clients."""
     argv = [sys.executable, "-m", "uvicorn", *host, "--port", "0", "--no-access-log"]
     argv += ["--app-dir", str(PROJECTS), "--timeout-graceful-shutdown", "10"]
-    env = {"FAIRLEAD_NATS": app.nats.url, "FAIRLEAD_APP": app.app, "OTEL_SDK_DISABLED": "true"}
-    with running(argv, app.cwd, env) as program:
+    ours = {"FAIRLEAD_NATS": app.nats.url, "FAIRLEAD_APP": app.app, "OTEL_SDK_DISABLED": "true"}
+    with running(argv, app.cwd, ours | dict(env or {})) as program:
         edge = Edge(program)
         found = program.wait_for(r"Uvicorn running on http://127\.0\.0\.1:(\d+)")
         edge.port = int(found[1])
@@ -138,3 +141,20 @@ async def test_without_nats_it_answers_503_and_the_application_starts(app: Syste
         assert (status, json.loads(body)["status"]) == (503, 503)
         assert "retry-after" in headers
         assert await edge.stop() in (0, -15)
+
+
+@pytest.mark.parametrize("host", ["sansio", "fastapi"])
+async def test_a_mounted_edge_shows_the_metrics_of_an_edge(app: System, host: str) -> None:
+    """On a route of the application's own; its provider is nobody else's."""
+    await app.worker()
+    with host_application(app, *HOSTS[host], env=ON) as edge:
+        await until(lambda: _serves(edge), "the mounted edge serves")
+        async with edge.v1(ROOMS) as client:
+            await client.send("hello")
+            await client.each("message", "ack")
+        found = await figures(edge.http("/metrics"))
+        topic = {"messaging_destination_template": "rooms.{room}"}
+        assert found.sum("fairlead_edge_room_deliveries_total", **topic) == 1
+        assert found.sum("fairlead_ready") == 1
+        assert found.sum("fairlead_loop_lag_seconds_count") > 0
+        assert found.sum("fairlead_edge_handshakes_total", fairlead_transport="websocket") == 1

@@ -145,10 +145,10 @@ async def test_when_all_slow_clients_have_too_much_the_worst_give_way_first(app:
         bus = await stack.enter_async_context(fairlead.connect(app.nats.url, app=app.app))
         count = 0
         # Until the kernels have what they take, which is not known.
-        while "bytes wait for slow clients" not in str(edge.program.lines):
+        while "too much waits for slow clients" not in str(edge.program.lines):
             await bus.topic("strict").publish(f"{count}:".ljust(SIZE, "x"))
             count += 1
-        assert "at most 1048576 may" in str(edge.program.lines)
+        assert '"limit":1048576' in str(edge.program.lines)
         await bus.topic("strict").publish(f"{count}:")
         outcomes = [await outcome(reader, count) for reader, _ in slow]
         assert set(outcomes) == {"all", "closed"}, outcomes

@@ -48,7 +48,8 @@ async def edges(app: System, notes: Notes) -> list[Edge]:
 
 async def workers(app: System, number: int) -> dict[int, Worker]:
     """So many workers, by their pids."""
-    made = await asyncio.gather(*(app.worker("topics.py") for _ in range(number)))
+    told = {"FAIRLEAD_EXCEPTION_MESSAGES": "on"}
+    made = await asyncio.gather(*(app.worker("topics.py", env=told) for _ in range(number)))
     await asyncio.gather(*(edge.serves(TICKS + "a") for edge in app.edges))
     return {worker.pid: worker for worker in made}
 

@@ -110,7 +110,7 @@ def assert_nobody_noticed(outcome: Outcome) -> None:
 @pytest.mark.parametrize("step", [drained, killed])
 @pytest.mark.parametrize(
     ("runs", "workers", "items"),
-    [(10, 2, 150), pytest.param(100, 4, 1500, marks=pytest.mark.soak)],
+    [(10, 2, 500), pytest.param(100, 4, 1500, marks=pytest.mark.soak)],
     ids=["short", "long"],
 )
 async def test_runs_that_are_kept_go_on_while_all_workers_are_replaced(

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
 import orjson
 
+from fairlead import logs
 from fairlead.bus import Bus, Interest, NoResponders
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
@@ -31,9 +31,13 @@ from fairlead.workflow import Workflow
 from fairlead_worker.logged import LoggedRun
 from fairlead_worker.runner import STUBBORN, Run, Tools
 from fairlead_worker.sweeper import Sweeper
+from fairlead_worker.tally import Outcome
 from fairlead_worker.topics import TopicRuns
 
-log = logging.getLogger("fairlead.worker")
+log = logs.get("fairlead.worker")
+_stubborn = logs.Seldom(log.warning, "a run does not stop, though it was cancelled", ["workflow"])
+_unserved = logs.Seldom(log.warning, "work for a workflow that is not served here is dropped")
+_ours = logs.Seldom(log.error, "a run ended in an error of ours", ["workflow"], burst=5)
 
 TICK = 0.1
 """Seconds between two looks at what is in hand."""
@@ -57,7 +61,8 @@ EDGE_GONE_AFTER = 2
 class _Share:
     """A kind of work, its limit, and the queue groups that are left when that is reached."""
 
-    def __init__(self, flows: list[tuple[Route, Workflow]], limit: int) -> None:
+    def __init__(self, name: str, flows: list[tuple[Route, Workflow]], limit: int) -> None:
+        self.name = name
         self.flows = flows
         self.limit = limit
         self.runs = 0
@@ -86,6 +91,7 @@ class Hands:
         ticked: loop time of the last tick; the watchdog reads it from its own thread.
         leaving: whether new work is declined for good.
         sweeper: looks after runs with `resume` that are in nobody's hands.
+        shares: of its limits. tally: what was counted here.
     """
 
     def __init__(
@@ -98,15 +104,16 @@ class Hands:
         """Args: limits: messages, and connections with streams, at once."""
         self.runs: dict[tuple[str, int], Run] = {}
         self.leaving = False
+        self.tally = tools.tally
         self._tools = tools
         self._bus: Bus = tools.bus
         flows = list(flows)
         served = [(route, flow) for route, flow in flows if _asked_for(route)]
-        self._shares = [
-            _Share([each for each in served if not _long(each[0])], limits[0]),
-            _Share([each for each in served if _long(each[0])], limits[1]),
+        self.shares = [
+            _Share("messages", [each for each in served if not _long(each[0])], limits[0]),
+            _Share("streams", [each for each in served if _long(each[0])], limits[1]),
         ]
-        long = self._shares[1]
+        long = self.shares[1]
         self._topics = TopicRuns(
             tools, flows, lambda: long.full, functools.partial(self._count, long)
         )
@@ -132,7 +139,7 @@ class Hands:
         self._bus.subscribe(subjects.handed_all(self._worker), self._handed)
         self._bus.subscribe(subjects.roll, lambda *_: self.beat())
         self._bus.on_up.append(self.beat)
-        for share in self._shares:
+        for share in self.shares:
             self._join(share)
         self._topics.open()
         self.beat()
@@ -176,14 +183,14 @@ class Hands:
         self.beat()
         try:
             async with asyncio.timeout(grace):
-                await self._leave(*self._shares)
+                await self._leave(*self.shares)
                 for run in self.runs.values():
                     if run.inbox is not None:
                         run.hand_over()
                 await self._topics.leave()
                 await self._empty.wait()
         except TimeoutError:
-            log.warning("%d runs are handed over to other workers", len(self.runs))
+            log.warning("runs are handed over to other workers", runs=len(self.runs))
         left = [run.task for run in self.runs.values() if run.task is not None]
         for run in self.runs.values():
             if isinstance(run, LoggedRun):
@@ -207,12 +214,13 @@ class Hands:
             if isinstance(answer, str):
                 raise Malformed(f"work without an attempt: {reply!r}")
         except Malformed as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
             return
         name = answer.connection, answer.message
         if (same := self.runs.get(name)) is not None and self._adopted(same, answer.attempt, reply):
             return
         if self.leaving or share.full:
+            self.tally.busy += 1
             self._bus.publish(reply, bytes([Answer.BUSY]))
             return
         self._begin(share, self._made(route, flow, work, subject, reply, answer))
@@ -239,6 +247,8 @@ class Hands:
 
     def _begin(self, share: _Share, run: Run) -> None:
         run.doubted = self._doubting
+        run.began = run.tally.begun(run.work, run.attempt)
+        run.tally.taken_over += run.work.kind is Kind.REOPEN and not isinstance(run, LoggedRun)
         self.runs[run.name] = run
         self._empty.clear()
         run.task = self._loop.create_task(run.carry_out())
@@ -250,12 +260,12 @@ class Hands:
         inbound = self._bus.subjects.inbound_of_handed(subject)
         served = self._served(*self._bus.subjects.workflow_of_inbound(inbound))
         if served is None:
-            log.warning("dropped what came on %s: no such workflow here", subject)
+            _unserved()
         else:
             self._received(*served, inbound, reply, data, headers)
 
     def _served(self, feature: str, workflow: str) -> tuple[_Share, Route, Workflow] | None:
-        for share in self._shares:
+        for share in self.shares:
             for route, flow in share.flows:
                 if (route.feature, route.workflow) == (feature, workflow):
                     return share, route, flow
@@ -275,7 +285,7 @@ class Hands:
         if run.emitted or run.inbox is not None:
             self._drop(run)
             return False
-        run.attempt, run.reply, run.doubted = attempt, reply, False
+        run.adopt(attempt, reply)
         run.announce(self._worker)
         return True
 
@@ -284,13 +294,17 @@ class Hands:
         self.runs.pop(run.name, None)
 
     def _ended(self, share: _Share, run: Run, task: asyncio.Task[None]) -> None:
+        outcome: Outcome = "left" if run.leaving or task.cancelled() else run.outcome
+        if run.cancelled is not None:
+            outcome = "cancelled"
+        run.tally.ended(run.work, outcome, run.began)
         if self.runs.get(run.name) is run and not (task.cancelled() and self.leaving):
             del self.runs[run.name]
         if task.cancelled():
             if run.cancelled is not None or run.leaving:
                 run.refuse()  # cancelled before its first step: it could not answer itself
         elif (error := task.exception()) is not None:
-            log.error("a run ended in an error of ours", exc_info=error)
+            _ours(exc_info=error, **run.logged())
         if not self.runs:
             self._empty.set()
         self._count(share, -1)
@@ -314,7 +328,7 @@ class Hands:
             else:
                 run.cancel()
         except ValueError as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
 
     # Time
 
@@ -348,7 +362,7 @@ class Hands:
         """User code may swallow a cancellation; it is told again until it listens."""
         for run in self.runs.values():
             if run.cancelled is not None and now - run.cancelled >= STUBBORN:
-                log.warning("%s does not stop, though it was cancelled", run.route.label)
+                _stubborn(**run.logged())
                 run.cancel()
 
     async def _take_census(self, now: float) -> None:
@@ -369,7 +383,7 @@ class Hands:
             # Once may be an edge that comes back to NATS in a moment.
             self._absent[edge] = self._absent.get(edge, 0) + 1
             if self._absent[edge] >= EDGE_GONE_AFTER:
-                log.warning("edge %s is gone, and its clients with it", edge)
+                log.warning("an edge is gone, and its clients with it", edge=edge, runs=len(runs))
                 for run in runs:
                     run.abandon()
             return
@@ -389,7 +403,8 @@ class Hands:
         still, self.ticked = now - self.ticked, now
         if still < STILL or self._doubting:
             return
-        log.warning("the loop stood still for %.1f s; what waited is asked for", still)
+        log.warning("the loop stood still; what waited is asked for", seconds=round(still, 1))
+        self.tally.standstills += 1
         self._doubting = True
         for run in self.runs.values():
             run.doubted = True

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fairlead.context import Message
+from fairlead.protocol.envelope import Work
 
 
 class Inbox:
@@ -19,6 +20,8 @@ class Inbox:
     Attributes:
         in_hand: number of the message that the run works on, 0 without one.
         message: that message; the last one where there is none.
+        on_taken, on_done: told of each message as the run takes it, and before `read` of the
+            one that it had; for those who trace it.
 
     Args:
         trusted: awaited before a message is given out; after a standstill of the loop it
@@ -29,20 +32,26 @@ class Inbox:
     def __init__(self, trusted: Callable[[], Awaitable[None]], read: Callable[[int], None]) -> None:
         self._trusted = trusted
         self._read = read
-        self._waiting: deque[tuple[int, Message[Any]]] = deque()
+        self.on_taken: Callable[[Work], None] | None = None
+        self.on_done: Callable[[], None] | None = None
+        self._waiting: deque[tuple[int, Message[Any], Work]] = deque()
         self._news = asyncio.Event()
         self._latest = 0  # number of the newest message that came
         self.in_hand = 0
         self.message: Message[Any] | None = None
         self._done = 0  # number of the last message that is done with
 
-    def put(self, number: int, message: Message[Any]) -> None:
-        """A message came. After an outage of NATS the edge repeats what may have been lost."""
+    def put(self, number: int, message: Message[Any], work: Work) -> None:
+        """A message came. After an outage of NATS the edge repeats what may have been lost.
+
+        Args:
+            work: what the message was made of.
+        """
         if number <= self._latest:
             self._read(self._done)
             return
         self._latest = number
-        self._waiting.append((number, message))
+        self._waiting.append((number, message, work))
         self._news.set()
 
     def drop(self, number: int) -> bool:
@@ -57,6 +66,8 @@ class Inbox:
         """The run is done with the message that it has in hand."""
         if self.in_hand:
             self._done, self.in_hand = self.in_hand, 0
+            if self.on_done is not None:
+                self.on_done()
             self._read(self._done)
 
     def __aiter__(self) -> Inbox:
@@ -71,5 +82,7 @@ class Inbox:
                 await self._news.wait()
             await self._trusted()
             if self._waiting:  # a second reader may have been quicker
-                self.in_hand, self.message = self._waiting.popleft()
+                self.in_hand, self.message, work = self._waiting.popleft()
+                if self.on_taken is not None:
+                    self.on_taken(work)
                 return self.message

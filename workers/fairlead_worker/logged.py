@@ -12,13 +12,12 @@ subject; nobody there means that it may be taken up.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from fairlead import runstore
+from fairlead import logs, runstore
 from fairlead.bus import Bus, Interest, NoResponders, OutOfOrder
 from fairlead.context import subject_id
 from fairlead.errors import Malformed, NotStored
@@ -30,7 +29,8 @@ from fairlead.protocol.runlog import Entry, Opening, Start, Viewing
 from fairlead_worker.runner import Run
 from fairlead_worker.writer import Writer
 
-log = logging.getLogger("fairlead.worker")
+log = logs.get("fairlead.worker")
+_unkept = logs.Seldom(log.error, "what a run said cannot be kept", ["workflow"], burst=5)
 
 ANSWERS_WITHIN = 2.0
 """Seconds in which whoever has a run answers; else it hangs, and another may take the run up."""
@@ -91,7 +91,7 @@ class LoggedRun(Run):
             if self._writer is not None and await self._writer.close() and not self.leaving:
                 await self._over()
         except (NotStored, Malformed) as error:
-            log.error("%s: %s", self.route.label, error, extra={"run": self.run_id})
+            _unkept(exc_info=error, **self.logged())
         finally:
             if attending is not None:
                 attending.cancel()
@@ -112,7 +112,7 @@ class LoggedRun(Run):
         )  # fmt: skip
         await runstore.open_run(self._bus, self.run_id, opening)
         try:
-            await self._begin(1, Start(self._worker, 0, time.time()), 0, 0)
+            await self._begin(1, Start(self._worker, 0, time.time(), self._traced), 0, 0)
         except OutOfOrder:
             # An attempt at this opening that was taken for lost has come as far.
             Run._say(self, bytes([Answer.DONE]))
@@ -132,7 +132,14 @@ class LoggedRun(Run):
             if name.lower() in (KEPT_HEADERS | wanted) - CREDENTIALS
         }
         encoded = envelope.encode_context(replace(context, headers=kept, subject=self._ctx.subject))
-        return replace(self.work, kind=Kind.REOPEN, id="", context=encoded)
+        # Nobody waits for who takes it up, so that is nobody's waiting time: it was sent at no time.
+        return replace(self.work, kind=Kind.REOPEN, id="", context=encoded, sent=0.0)
+
+    @property
+    def _traced(self) -> str:
+        """What the next attempt links to; "" if this one is not sampled."""
+        hop = self._hop_now()
+        return "" if hop is None else str(hop.parent)
 
     async def _taken_up(self) -> bool:
         """Make the next attempt this one's, if the run is in nobody's hands.
@@ -145,11 +152,13 @@ class LoggedRun(Run):
             _, opening = await runstore.opening(self._bus, run)
             self.connection, _, message = run.rpartition("-")
             self.message = int(message)
-            if await self._in_hands(run, runlog.CANCEL if cancel else b"?"):
-                Run._say(self, bytes([Answer.DONE]))
-                return False
+            # Read before it is asked who has it: who begins meanwhile has written behind this.
             newest = await runstore.last(self._bus, run)
             place, entry = newest or (0, None)
+            left = entry is not None and entry.left
+            if not left and await self._in_hands(run, runlog.CANCEL if cancel else b"?"):
+                Run._say(self, bytes([Answer.DONE]))
+                return False
             if entry is not None and entry.ends:
                 # Its worker died between its last word and this.
                 await self._over()
@@ -157,8 +166,11 @@ class LoggedRun(Run):
                 return False
             self.work = envelope.decode_work(opening.work)
             attempt, number = (entry.attempt, entry.number) if entry is not None else (0, 0)
-            start = await self._next(entry)
+            start, self.attempt = await self._next(entry), attempt + 1
+            self._trace(start.trace)
+            start = start._replace(trace=self._traced)
             await self._begin(attempt + 1, start, number, place)
+            self.tally.taken_over += 1
             if place:
                 await runstore.shorten(self._bus, run, place + 1)
         except LookupError as error:
@@ -171,11 +183,11 @@ class LoggedRun(Run):
             Run._say(self, envelope.error(problem(NO_WORKER, str(error))))
             return False
         Run._say(self, bytes([Answer.DONE]))
-        lost = entry is not None and not entry.left
+        lost = entry is not None and not left
         return not await self._given_up(start, lost, cancel)
 
     async def _next(self, newest: Entry | None) -> Start:
-        """What the next attempt begins with, after one whose newest entry is this."""
+        """What the next attempt begins with, after one whose newest entry is this; its trace is that one's."""
         now = time.time()
         if newest is None:
             return Start(self._worker, 0, now)
@@ -232,7 +244,7 @@ class LoggedRun(Run):
     def _fenced(self, reason: Exception) -> None:
         """Another attempt has written, or nothing can be stored: this one says nothing more."""
         if not isinstance(reason, OutOfOrder):
-            log.error("%s: %s", self.route.label, reason, extra={"run": self.run_id})
+            _unkept(exc_info=reason, **self.logged())
         self.cancel(silent=True)
 
     # Its words
@@ -245,6 +257,7 @@ class LoggedRun(Run):
 
     async def _say_in_turn(self, answer: bytes, size: int) -> None:
         assert self._writer is not None, "nothing is said before the run has begun"
+        self.tally.items += 1
         await self._before_a_word()
         await self._writer.append(answer)
 
@@ -264,7 +277,7 @@ class LoggedRun(Run):
             try:
                 viewing = runlog.decode_control(data)
             except Malformed as error:
-                log.warning("dropped what came on %s: %s", subject, error)
+                logs.dropped(subject, data, error)
                 return
             if viewing is None:
                 self.cancel()

@@ -13,14 +13,12 @@ import contextvars
 import functools
 import hashlib
 import inspect
-import logging
-import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from fairlead import errorfeed, values
+from fairlead import errorfeed, logs, telemetry, values
 from fairlead.bus import Bus, NoResponders
 from fairlead.context import (
     SSE,
@@ -39,19 +37,24 @@ from fairlead.protocol.envelope import Answer, DataType, Kind, Work
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
 from fairlead.protocol.subjects import CONNECTION_SEPARATOR
-from fairlead.protocol.traceparent import Traceparent
 from fairlead.telemetry import Hop, Tracing, new_trace_id, parent_of
 from fairlead.workflow import Workflow
-from fairlead_worker import policies
+from fairlead_worker import policies, spans
 from fairlead_worker.inbox import Inbox
+from fairlead_worker.spans import Processing
+from fairlead_worker.tally import Outcome, WorkerTally
 
-log = logging.getLogger("fairlead.worker")
+log = logs.get("fairlead.worker")
+_failed = logs.Seldom(log.error, "execute failed", ["workflow"], burst=100)
 
 CREDIT = 256 * 1024
 """Bytes that a run may have on their way to a client that has not read them."""
 
 _PLAIN = frozenset({type(None), str, bytes, int, float, bool, dict, list, Message})
 """What is no iterator to be driven, known without asking an abstract class (1 µs)."""
+
+NO_PEER = 404
+"""Status of the error that a `NoSuchPeer` is to a client."""
 
 PEER_WITHIN = 2.0
 """Seconds in which the edge of a `direct` peer must answer."""
@@ -73,6 +76,7 @@ class Tools:
     history: dict[str, bool]  # topic template → whether its rooms are stored
     dev: bool
     policy_timeout: float  # seconds
+    tally: WorkerTally
 
 
 class Run:
@@ -87,6 +91,8 @@ class Run:
         emitted: whether anything was said to the client or the room.
         inbox: of the run of a connection, what its client says; else None.
         leaving: whether it is handed over, since this worker stops.
+        outcome: how it ended, if nobody ended it. began: as its tally has it.
+        tally: what is counted of its workflow.
     """
 
     def __init__(
@@ -97,6 +103,9 @@ class Run:
         self.route = route
         self.flow = flow
         self.work = work
+        self.tally = tools.tally.of(route)
+        self.outcome: Outcome = "done"
+        self.began = 0.0
         self.reply = reply
         self.inbound = subject
         self.connection, self.message, self.attempt = answer
@@ -120,7 +129,8 @@ class Run:
         self._items = 0
         self._owed = 0
         self._paid: asyncio.Event | None = None
-        self._hop: Hop | None = None
+        self._processing: Processing | None = None  # what is traced of what is worked on now
+        self._streams = route.transport == "sse"  # whether it says items, one by one
         self._trace_id = ""
 
     @property
@@ -140,10 +150,22 @@ class Run:
     @property
     def trace_id(self) -> str:
         """Of the trace, or of the log lines where there is none."""
+        if self.inbox is not None and self._processing is not None:
+            return self._processing.hop.parent.trace_id  # of the message in hand
         if not self._trace_id:
             parent = parent_of(self.work.trace)
             self._trace_id = parent.trace_id if parent else new_trace_id()
         return self._trace_id
+
+    def logged(self) -> dict[str, Any]:
+        """What stands on each line of the log that is about this run."""
+        return {
+            "workflow": self.route.label,
+            "connection": self.connection,
+            "run": self.run_id,
+            "attempt": self.attempt,
+            "trace_id": self.trace_id,
+        }
 
     # The way through a run
 
@@ -152,19 +174,23 @@ class Run:
 
         A cancelled run answers with 499, unless it is `silent` (taken over elsewhere).
         """
+        logs.about(self.logged)
         try:
             if self.doubted and not await self._still_wanted():
                 return
             if self.work.kind in (Kind.OPEN, Kind.REOPEN):
                 self.announce(self.tools.bus.options.process)
-            self._open_span()
+            self._trace()
             arguments = await self._admitted()
+            if self.inbox is not None:
+                self._processed()  # it is open; no span lasts as long as a connection
             if self.work.kind in (Kind.CHECK, Kind.ADMIT):
                 self._say(bytes([Answer.DONE]))
             else:
                 await self._execute(arguments)
         except asyncio.CancelledError:
             if self.cancelled is None and not self.leaving:
+                self._left_open()
                 raise  # the process ends: another worker takes it up
             self.refuse()
         except Invalid as error:
@@ -174,35 +200,70 @@ class Run:
         except Reject as error:
             self._fail(problem(error.status, error.detail, trace=self.trace_id), None)
         except NoSuchPeer as error:
-            self._fail(problem(404, str(error), trace=self.trace_id), None)
+            self._fail(problem(NO_PEER, str(error), trace=self.trace_id), None)
         except NotStored as error:
             self._fail(problem(NO_WORKER, str(error), trace=self.trace_id), error)
         except Exception as error:  # user code: the one place that guards the process from it
             told = f"{type(error).__name__}: {error}" if self.tools.dev else "execute failed"
             self._fail(problem(500, told, trace=self.trace_id), error)
         finally:
-            if self._hop is not None:
-                self._hop.end()
+            self._processed()
 
-    def _open_span(self) -> None:
-        parent = parent_of(self.work.trace)
-        if self.tools.tracing is None or parent is None or not parent.sampled:
+    # What is recorded
+
+    def _trace(self, previous: str = "") -> None:
+        """Record it from here on, if it is sampled. Args: previous: trace of the attempt before."""
+        tracing, inbox = self.tools.tracing, self.inbox
+        if tracing is None or self._processing is not None:
             return
-        self._hop = self.tools.tracing.start(
-            f"process {self.route.name}",
-            "consumer",
-            parent,
-            {
-                "messaging.operation.name": "process",
-                "messaging.operation.type": "process",
-                "messaging.destination.template": self.route.name,
-                "messaging.message.body.size": len(self.work.data),
-                "fairlead.workflow": self.route.label,
-                "fairlead.attempt": self.attempt,
-                "fairlead.queue.wait": max(0.0, time.time() - self.work.sent),
-            },
-        )
-        self._hop.activate()
+        self._processing = spans.process(tracing, self, self.work, previous)
+        if inbox is not None:
+            inbox.on_taken, inbox.on_done = self._took, self._processed
+            telemetry.follow(self._hop_now)
+        elif self._processing is not None:
+            self._processing.hop.activate()
+
+    def _hop_now(self) -> Hop | None:
+        return None if self._processing is None else self._processing.hop
+
+    def _took(self, work: Work) -> None:
+        """The run of a connection reads a message: a trace that ends when it asks for the next."""
+        assert self.tools.tracing is not None
+        self._processing = spans.process(self.tools.tracing, self, work)
+
+    def _processed(self) -> None:
+        processing, self._processing = self._processing, None
+        if processing is not None:
+            processing.end()
+
+    def _left_open(self) -> None:
+        """It ends here before its end, and goes on elsewhere."""
+        if self._processing is not None:
+            self._processing.hop.event("handed over")
+
+    def _publishing(self, size: int, direct: bool = False) -> Hop | None:
+        """The span of something that goes to others, if that is sampled.
+
+        What a run of a connection says by itself, and not of a message, begins a trace.
+        """
+        tracing = self.tools.tracing
+        if self._processing is not None:
+            return self._processing.publish(self, size, direct)
+        if tracing is None or not self._speaks_by_itself or not tracing.sampled(None):
+            return None
+        return spans.publish(tracing, self, None, size, direct)
+
+    @property
+    def _speaks_by_itself(self) -> bool:
+        return self.inbox is not None and not self.inbox.in_hand
+
+    def _broken(self) -> Processing | None:
+        """Where it is recorded that the run of a connection has raised, outside of any message."""
+        if self.tools.tracing is None or self.inbox is None:
+            return None
+        return spans.process(self.tools.tracing, self, self.work, kind="run")
+
+    # On with it
 
     async def _admitted(self) -> dict[str, Any]:
         """Ask the policies and check the inputs, once for a connection; the arguments of `execute`.
@@ -257,6 +318,7 @@ class Run:
 
     async def _drive(self, items: AsyncIterator[Any]) -> None:
         """Send what an iterator yields; a `NoSuchPeer` is raised where it was yielded."""
+        self._streams = True
         try:
             step = items.__anext__()
             while True:
@@ -317,7 +379,7 @@ class Run:
     def received(self, number: int, work: Work) -> None:
         """The next message for a connection's run."""
         if self.inbox is not None and self._ctx is not None:
-            self.inbox.put(number, self._message(work))
+            self.inbox.put(number, self._message(work), work)
 
     def drop(self, number: int) -> None:
         """The client does not want a message read any more."""
@@ -355,6 +417,8 @@ class Run:
             case _:
                 others = self.route.deliver == "others"
                 await self._broadcast(item, self.connection if others else "")
+        if self._streams and self._processing is not None:
+            self._processing.said()
 
     async def _reply(self, item: Any, answer: Answer) -> None:
         data = item.data if isinstance(item, Reply) else item
@@ -386,14 +450,12 @@ class Run:
         headers = {"Fl-Type": str(data_type), "Fl-From": self._sender}
         if exclude:
             headers["Fl-Exclude"] = exclude
-        hop = self._publish_span()
-        if hop is not None:
-            headers["traceparent"] = str(hop.parent)
-        try:
+        hop = self._publishing(len(encoded))
+        if hop is None:
             await self._publish(encoded, headers)
-        finally:
-            if hop is not None:
-                hop.end()
+            return
+        with hop.ending():
+            await self._publish(encoded, {**headers, "traceparent": str(hop.parent)})
 
     async def _publish(self, encoded: bytes, headers: dict[str, str]) -> None:
         """Say an item in the room; returns when it is stored, in a room with history.
@@ -402,33 +464,15 @@ class Run:
             NotStored: it is not.
         """
         bus = self.tools.bus
+        self.tally.published += 1
         subject = bus.subjects.log(self.topic, self.channel)
         if self.tools.history.get(self.route.topic):
             headers["Nats-Msg-Id"] = self._message_id(subject, encoded)
-            await bus.store(subject, encoded, headers)
+            stored = await bus.store(subject, encoded, headers)
+            self.tools.tally.duplicates += stored.duplicate
         else:
             await bus.ready()
             bus.publish(subject, encoded, headers=headers)
-
-    def _publish_span(self) -> Hop | None:
-        if self._hop is None:
-            return None
-        return self._hop_to_the_room(self._hop.parent)
-
-    def _hop_to_the_room(self, parent: Traceparent | None) -> Hop | None:
-        if self.tools.tracing is None:
-            return None
-        return self.tools.tracing.start(
-            f"publish {self.route.topic}",
-            "producer",
-            parent,
-            {
-                "messaging.operation.name": "publish",
-                "messaging.operation.type": "send",
-                "messaging.destination.template": self.route.topic,
-                "fairlead.attempt": self.attempt,
-            },
-        )
 
     def _message_id(self, subject: str, data: bytes) -> str:
         """The same for each attempt at this item, so that the stream stores it once.
@@ -469,13 +513,31 @@ class Run:
         await self._before_a_word()
         data_type, encoded = _encoded(data)
         payload = envelope.direct(self.topic, self._sender, data_type, encoded)
-        subjects = self.tools.bus.subjects
-        ways = [subjects.peer(self.topic, to)]
+        hop = self._publishing(len(encoded), direct=True)
+        if hop is None:
+            await self._reach(to, payload, None)
+            return
+        try:
+            await self._reach(to, payload, {"traceparent": str(hop.parent)})
+        except NoSuchPeer:
+            hop.refuse(NO_PEER)
+            raise
+        finally:
+            hop.end()
+
+    async def _reach(self, to: str, payload: bytes, headers: dict[str, str] | None) -> None:
+        """Give a peer what is for it alone.
+
+        Raises:
+            NoSuchPeer: nobody has it.
+        """
+        bus = self.tools.bus
+        ways = [bus.subjects.peer(self.topic, to)]
         with contextlib.suppress(BadName):
-            ways.insert(0, subjects.connection(to))
+            ways.insert(0, bus.subjects.connection(to))
         for way in ways:
             try:
-                if await self.tools.bus.request(way, payload, within=PEER_WITHIN) == b"1":
+                if await bus.request(way, payload, within=PEER_WITHIN, headers=headers) == b"1":
                     return
             except (NoResponders, TimeoutError):
                 continue
@@ -486,6 +548,7 @@ class Run:
     def refuse(self) -> None:
         """Say why it ends before its end: it was cancelled, or another worker is to run it."""
         if self.leaving:
+            self._left_open()
             self._say(bytes([Answer.LEFT]))
         else:
             self._fail(problem(CANCELLED, "cancelled"), None)
@@ -516,6 +579,14 @@ class Run:
     def _ends_with_its_client(self) -> bool:
         return self.route.transport == "sse" and self.route.on_disconnect == "cancel"
 
+    def adopt(self, attempt: int, reply: str) -> None:
+        """A newer attempt is this one, which has said nothing yet. Args: reply: where it answers."""
+        self.attempt, self.reply, self.doubted = attempt, reply, False
+        hop, receive = self._hop_now(), parent_of(self.work.trace)
+        if hop is not None and receive is not None:
+            hop.set("fairlead.attempt", attempt)
+            hop.link(receive)
+
     def announce(self, worker: str) -> None:
         """Tell the edge who has it."""
         self.announced = True
@@ -535,6 +606,7 @@ class Run:
                 stand still one day.
         """
         await self._before_a_word()
+        self.tally.items += 1
         if self._abandoned:
             self._nobody_reads()
             return
@@ -588,13 +660,15 @@ class Run:
             self.tools.bus.publish(self.reply, answer)
 
     def _fail(self, body: dict[str, Any], error: BaseException | None) -> None:
+        self.outcome = "refused" if error is None else "failed"
+        processing = self._processing
+        if processing is None and error is not None:
+            processing = self._processing = self._broken()
+        if processing is not None:
+            processing.failed(body["status"], error)
         if error is not None:
             errorfeed.report(error, self.route.label, self.trace_id)
-            fields = {"workflow": self.route.label, "connection": self.connection}
-            fields |= {"run": self.run_id, "trace_id": self.trace_id}
-            log.error("%s failed", self.route.label, exc_info=error, extra=fields)
-            if self._hop is not None:
-                self._hop.fail(error)
+            _failed(exc_info=error, **self.logged())
         self._say(envelope.error(body))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
@@ -19,11 +18,13 @@ from fairlead.publisher import Publisher
 from fairlead.readiness import Readiness
 from fairlead.workflow import Project
 from fairlead_worker.hands import Hands
+from fairlead_worker.metrics import FIGURES
 from fairlead_worker.runner import Tools
 from fairlead_worker.settings import WorkerSettings
+from fairlead_worker.tally import WorkerTally
 from fairlead_worker.watchdog import Watchdog
 
-log = logging.getLogger("fairlead.worker")
+log = logs.get("fairlead.worker")
 
 THREADS = 64
 """Threads for plain `def` functions, at most; more of them wait for one to be free."""
@@ -35,24 +36,27 @@ def run(settings: WorkerSettings) -> int:
     Returns:
         0 stopped as asked, 1 failed at start.
     """
-    logs.configure(settings.dev, "worker")
+    logs.configure(settings.dev, "worker", settings.log_level, settings.exception_messages)
     project = cast(Project, loading.load(settings.target, Project))
     try:
         uvloop.run(_serve(settings, project))
     except (Unusable, BadDeclaration, OSError) as error:
-        log.error("%s", error)
+        log.error("the worker cannot go on", reason=str(error))
         return 1
     return 0
 
 
 async def _serve(settings: WorkerSettings, project: Project) -> None:
     worker = secrets.token_hex(4)
+    logs.identify(worker)
     stop, now = process.signals()
-    readiness = Readiness(settings.ready_grace)
-    async with readiness.admin(settings.admin_host, settings.admin_port) as admin:
+    readiness = Readiness(settings.ready_grace, "no work is taken yet")
+    opened = readiness.admin(settings.admin_host, settings.admin_port, "worker", worker)
+    async with opened as admin:
         options = BusOptions(
-            settings.servers, Subjects(settings.app), "worker", worker, settings.replicas
-        )
+            settings.servers, Subjects(settings.app), "worker", worker, settings.replicas,
+            settings.credentials,
+        )  # fmt: skip
         connecting = asyncio.ensure_future(Bus.connect(options))
         if not await process.unless(connecting, stop):
             return
@@ -60,36 +64,41 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
         readiness.bus = bus
         errorfeed.attach(bus, worker)
         threads = ThreadPoolExecutor(min(settings.concurrency, THREADS), "execute")
-        tracing = telemetry.setup("worker")
+        tracing = telemetry.setup("worker", worker)
         try:
             manifest = project.manifest()
             build = await _introduce(bus, project, settings.allow_shrink)
             history = {topic: kept is not None for topic, kept in manifest.topics.items()}
-            tools = Tools(bus, threads, tracing, history, settings.dev, settings.policy_timeout)
+            tally = WorkerTally()
+            tools = Tools(
+                bus, threads, tracing, history, settings.dev, settings.policy_timeout, tally
+            )
             limits = settings.concurrency, settings.streams
             hands = Hands(tools, project.workflows(), limits, build)
-            admin.publisher = Publisher(bus, lambda: manifest.topics)
+            admin.metrics.add(FIGURES, hands)
+            admin.publisher = Publisher(bus, lambda: manifest.topics, tracing)
             watchdog = Watchdog(lambda: hands.ticked, bus.cut)
             ticking = asyncio.create_task(hands.tick())
             sweeping = asyncio.create_task(_sweep(hands, manifest))
+            measuring = asyncio.create_task(bus.measure())
             watchdog.start()
             hands.open()
             await bus.round_trip()
             readiness.serving = True
             process.settle()
-            log.info("worker %s serves %d workflows", worker, len(manifest.routes))
+            log.info("worker serves", build=build, routes=len(manifest.routes))
             await stop.wait()
             readiness.draining = True
             await process.unless(asyncio.ensure_future(hands.leave(settings.drain_grace)), now)
             watchdog.stop()
-            await process.end(ticking, sweeping)
+            await process.end(ticking, sweeping, measuring)
         finally:
             errorfeed.detach()
             await bus.close()
             threads.shutdown(wait=False, cancel_futures=True)
             if tracing is not None:
                 await asyncio.to_thread(tracing.shutdown)
-    log.info("worker %s stopped", worker)
+    log.info("worker stopped")
 
 
 async def _introduce(bus: Bus, project: Project, allow_shrink: bool) -> str:

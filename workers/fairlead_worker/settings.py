@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from fairlead.settings import Duration, NatsSettings, OptionalPort, Positional
+from fairlead.settings import Duration, OptionalPort, Positional, ProcessSettings
 
 
 def _whole(value: object) -> object:
@@ -14,7 +14,7 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
-class WorkerSettings(NatsSettings):
+class WorkerSettings(ProcessSettings):
     """Settings of one worker process. Times are in seconds."""
 
     target: Annotated[str, Positional(example="examples/chat")]

@@ -7,17 +7,19 @@ taken up at their edges' word; the rest is found here, by any worker.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Callable
 
-from fairlead import runstore
+from fairlead import logs, runstore
 from fairlead.bus import Bus, NoResponders
 from fairlead.errors import Malformed, NotStored
 from fairlead.protocol.runlog import Opening
+from fairlead.protocol.subjects import as_made
 
-log = logging.getLogger("fairlead.worker")
+log = logs.get("fairlead.worker")
+_later = logs.Seldom(log.warning, "a run is forgotten later")
+_unseen = logs.Seldom(log.warning, "a run cannot be looked at")
 
 SWEEP = 20.0
 """Seconds between two looks of one worker, on average."""
@@ -60,7 +62,7 @@ class Sweeper:
         try:
             await runstore.forget(self._bus, run)
         except NotStored as error:
-            log.warning("run %s is forgotten later: %s", run, error)  # by the next sweep
+            _later(run=run, error=error)  # by the next sweep
 
     async def watch(self) -> None:
         """Look around now and then, until cancelled; soon at first: another may just have died."""
@@ -72,7 +74,7 @@ class Sweeper:
                 await self._bus.ready()
                 await self._sweep()
             except NotStored as error:
-                log.warning("the runs cannot be looked at: %s", error)
+                log.warning("the runs cannot be looked at", error=error)
 
     async def _sweep(self) -> None:
         at_once = asyncio.Semaphore(AT_ONCE)
@@ -90,7 +92,7 @@ class Sweeper:
                     _, opening = await runstore.opening(self._bus, run)
                     self._take_up(run, opening)
             except (NotStored, LookupError, Malformed) as error:
-                log.warning("run %s cannot be looked at: %s", run, error)
+                _unseen(run=as_made(run), error=error)
 
     async def _orphaned(self, run: str) -> bool:
         """Whether nobody has a run; one that hangs is left to those who wait for it."""

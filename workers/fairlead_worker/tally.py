@@ -6,13 +6,21 @@ connection, a run. `fairlead_worker.metrics` exports them.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import Literal
+import time
+from typing import Literal, get_args
 
+from fairlead.protocol.envelope import Kind, Work
 from fairlead.protocol.manifest import Route
 from fairlead.tally import Histogram
 
 Scope = Literal["message", "connection", "topic", "stream"]
+
+
+Outcome = Literal["done", "failed", "refused", "cancelled", "left"]
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+_QUESTIONS = (Kind.CHECK, Kind.ADMIT)
 
 
 def scope_of(route: Route) -> Scope:
@@ -30,6 +38,7 @@ class WorkflowTally:
             well; with what `execute` raised; with a status that it, a policy or the inputs chose;
             by the client, or since nobody wants them any more; handed over to another worker.
         again: those of them that were not the first attempt.
+        taken_over: runs that other workers had before.
         items: said to clients; published: said in rooms.
         queue_wait: seconds from the edge's sending to the start; by two clocks, if the hosts differ.
         execute: seconds from the start to the end.
@@ -37,17 +46,36 @@ class WorkflowTally:
 
     __slots__ = (
         "again", "cancelled", "checking", "done", "execute", "failed", "items", "left",
-        "published", "queue_wait", "refused", "running", "scope",
+        "published", "queue_wait", "refused", "running", "scope", "taken_over",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
         self.scope: Scope = scope
         self.running = self.checking = 0
         self.done = self.failed = self.refused = self.cancelled = self.left = 0
-        self.again = 0
+        self.again = self.taken_over = 0
         self.items = self.published = 0
         self.queue_wait = Histogram()
         self.execute = Histogram()
+
+    def begun(self, work: Work, attempt: int) -> float:
+        """A run, or a question, begins; returns when, for `ended`."""
+        if work.kind in _QUESTIONS:
+            self.checking += 1
+        else:
+            self.running += 1
+        self.again += attempt > 1
+        if work.sent and work.kind is not Kind.REOPEN:  # that was sent when its client came
+            self.queue_wait.add(max(0.0, time.time() - work.sent))
+        return time.perf_counter()
+
+    def ended(self, work: Work, outcome: Outcome, began: float) -> None:
+        if work.kind in _QUESTIONS:
+            self.checking -= 1
+        else:
+            self.running -= 1
+            self.execute.add(time.perf_counter() - began)
+        setattr(self, outcome, getattr(self, outcome) + 1)
 
 
 class WorkerTally:
@@ -57,16 +85,14 @@ class WorkerTally:
         workflows: by label, `Feature/Workflow`.
         busy: work that was declined, this worker being at its limit.
         duplicates: room messages that their stream had already, from an earlier attempt.
-        taken_over: runs that other workers had before, by scope.
         standstills: times that the loop stood still for more than a second.
     """
 
-    __slots__ = ("busy", "duplicates", "standstills", "taken_over", "workflows")
+    __slots__ = ("busy", "duplicates", "standstills", "workflows")
 
     def __init__(self) -> None:
         self.workflows: dict[str, WorkflowTally] = {}
         self.busy = self.duplicates = self.standstills = 0
-        self.taken_over: defaultdict[Scope, int] = defaultdict(int)
 
     def of(self, route: Route) -> WorkflowTally:
         found = self.workflows.get(route.label)

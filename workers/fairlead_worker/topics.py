@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import hashlib
 import itertools
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import orjson
 
-from fairlead import roomlog
+from fairlead import logs, roomlog
 from fairlead.bus import Bus, Interest, NoResponders
 from fairlead.context import Broadcast, Reply
 from fairlead.errors import Malformed
@@ -30,11 +30,20 @@ from fairlead.protocol.lease import Entry, Lease, Standing, State, Wanted, Word
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import problem
 from fairlead.protocol.subjects import WORKERS
-from fairlead.telemetry import Hop
 from fairlead.workflow import Workflow
+from fairlead_worker import spans
 from fairlead_worker.runner import STUBBORN, Run, Tools
+from fairlead_worker.spans import Processing
+from fairlead_worker.tally import Outcome
 
-log = logging.getLogger("fairlead.worker")
+log = logs.get("fairlead.worker")
+_untaken = logs.Seldom(log.warning, "the lease of a room cannot be taken yet", ["workflow"])
+_unrenewed = logs.Seldom(log.warning, "the lease of a room cannot be renewed yet", ["workflow"])
+_kept = logs.Seldom(log.warning, "the lease of a room cannot be given back; it ends", ["workflow"])
+_stubborn = logs.Seldom(
+    log.warning, "a room's run does not stop, though it was cancelled", ["workflow"]
+)
+_taken = logs.Seldom(log.warning, "another worker has the room by now", ["workflow"], burst=5)
 
 TICK = 0.2
 """Seconds between two looks at a room."""
@@ -112,7 +121,7 @@ class TopicRuns:
         try:
             word = lease.decode_word(data)
         except Malformed as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
             return
         self._rooms[subject] = None
         self._count(1)
@@ -134,12 +143,13 @@ class TopicRuns:
         try:
             held = await self._leases.take(key, word.state)
         except Exception as error:  # whatever NATS says now, the edge asks again in a second
-            log.warning("the lease of a room cannot be taken yet: %r", error)
+            _untaken(workflow=route.label, error=error)
             return
         if held is None:
             return
         room = _Room(self._tools, self._leases, held, route, flow, subject, word)
         self._rooms[subject] = room
+        self._tools.tally.of(route).taken_over += held.state.attempt > 0
         if self._leaving:
             room.end()
         await room.serve()
@@ -342,13 +352,13 @@ class _Room:
                 executing.cancel()
             await asyncio.wait({executing}, timeout=STUBBORN)
             if not executing.done():
-                log.warning("%s does not stop, though it was cancelled", self.route.label)
+                _stubborn(workflow=self.route.label)
 
     async def _give_back(self) -> None:
         try:
             await self._leases.give_back(self._held, self._state)
         except (TimeoutError, NoResponders, Malformed) as error:
-            log.warning("a lease cannot be given back; it ends in %g s: %r", lease.TTL, error)
+            _kept(workflow=self.route.label, seconds=lease.TTL, error=error)
 
     # Who wants it
 
@@ -356,7 +366,7 @@ class _Room:
         try:
             word = lease.decode_word(data)
         except Malformed as error:
-            log.warning("dropped what came on %s: %s", subject, error)
+            logs.dropped(subject, data, error)
             return
         self._wanted.word(word, self._loop.time())
         if word.here:
@@ -391,13 +401,13 @@ class _Room:
     async def _renew(self) -> None:
         try:
             if not await self._leases.renew(self._held, self._state):
-                log.warning("%s: another worker has the room by now", self.route.label)
+                _taken(workflow=self.route.label)
                 self.end(lost=True)
                 return
             self._renewed.set()
             await self._leases.refresh_clock(self._held)
         except Exception as error:  # whatever NATS says now: without a renewal the run falls silent
-            log.warning("the lease of a room cannot be renewed yet: %r", error)
+            _unrenewed(workflow=self.route.label, error=error)
 
     async def may_speak(self) -> None:
         """Wait until the lease is sure to hold; the run is cancelled if it is lost meanwhile."""
@@ -417,7 +427,15 @@ class _Room:
             started = self._loop.time()
             self._run = TopicRun(self, attempt)
             self._run.task = asyncio.current_task()
-            if await self._run.succeeded():
+            tally, work = self._run.tally, self._run.work
+            began = tally.begun(work, attempt)
+            outcome: Outcome = "left"  # or nobody is there any more
+            try:
+                succeeded = await self._run.succeeded()
+                outcome = self._run.outcome
+            finally:
+                tally.ended(work, outcome, began)
+            if succeeded:
                 self._state = State(attempt, over=True)
                 self._tell(Standing(True, self._state))
                 return
@@ -443,9 +461,18 @@ class TopicRun(Run):
     def run_id(self) -> str:
         return f"{self.route.workflow}.{self.topic}.{self.channel}"
 
+    def logged(self) -> dict[str, Any]:
+        # The channel, and what the topic's parameters are, clients choose.
+        room = hashlib.sha256(f"{self.topic} {self.channel}".encode()).hexdigest()[:8]
+        run = f"{self.route.workflow}.{room}"
+        fields = super().logged() | {"topic": self.route.topic, "run": run}
+        del fields["connection"]
+        return fields
+
     async def succeeded(self) -> bool:
         """Execute; False if it raised, which is reported."""
         assert self.flow.signature is not None
+        logs.about(self.logged)
         try:
             self._ctx = self._context()
             await self._execute(self.flow.signature.connection_arguments(self._ctx))
@@ -456,6 +483,7 @@ class TopicRun(Run):
             self._fail(problem(500), error)  # something that it waited for was cancelled, not it
         except Exception as error:  # user code: the one place that guards the process from it
             self._fail(problem(500), error)
+        self._processed()
         return False
 
     async def _before_a_word(self) -> None:
@@ -489,11 +517,17 @@ class TopicRun(Run):
             room.end()
             await asyncio.Event().wait()
 
-    def _publish_span(self) -> Hop | None:
-        """Each item begins a trace: no span stays open as long as a room."""
-        if self.tools.tracing is None or not self.tools.tracing.sampled(None):
+    @property
+    def _speaks_by_itself(self) -> bool:
+        return True  # each item begins a trace: no span stays open as long as a room
+
+    def _broken(self) -> Processing | None:
+        tracing = self.tools.tracing
+        if tracing is None or not tracing.sampled(None):
             return None
-        return self._hop_to_the_room(None)
+        processing = spans.broken(tracing, self)
+        self._trace_id = processing.hop.parent.trace_id
+        return processing
 
     def _cause(self) -> str:
         return f"runner {self._room.lease.fence} attempt {self.attempt}"

@@ -6,17 +6,14 @@ is shut, so that the server stops, and the log shows where it is stuck.
 
 from __future__ import annotations
 
-import logging
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 
-log = logging.getLogger("fairlead.worker")
+from fairlead import logs
+from fairlead.looplag import STUCK_AFTER, stack_of
 
-STUCK_AFTER = 5.0
-"""Seconds without a tick of the loop."""
+log = logs.get("fairlead.worker")
 
 LOOK_EVERY = 0.5
 
@@ -51,16 +48,14 @@ class Watchdog:
             if still < STUCK_AFTER or bitten_at == ticked:
                 continue
             bitten_at = ticked
-            frame = sys._current_frames().get(self._watched)
-            stack = "".join(traceback.format_stack(frame)) if frame is not None else "unknown\n"
+            stack = "".join(stack_of(self._watched)) or "unknown\n"
             log.error(
-                "the loop has been stuck for %.1f s; leaving NATS until it runs again. "
-                "Something blocks in an async function; make it a plain def, which runs in "
-                "a thread. It is here:\n%s",
-                still,
-                stack,
+                "the loop has been stuck; leaving NATS until it runs again. Something blocks in an "
+                "async function; make it a plain def, which runs in a thread",
+                seconds=round(still, 1),
+                stack=stack,
             )
             try:
                 self._cut()
             except OSError as error:
-                log.warning("the NATS socket could not be shut: %s", error)
+                log.warning("the NATS socket could not be shut", reason=str(error))

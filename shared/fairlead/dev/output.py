@@ -16,8 +16,15 @@ from rich.text import Text
 
 from fairlead.dev.ports import LOOPBACK
 from fairlead.dev.routes import Route
+from fairlead.dev.settings import DEFAULT_ADMIN_PORT
 
-COLOURS = {"edge": "cyan", "worker": "green", "nats": "magenta", "dev": "yellow"}
+COLOURS = {
+    "edge": "cyan",
+    "worker": "green",
+    "console": "blue",
+    "nats": "magenta",
+    "dev": "yellow",
+}
 
 # Columns where there is no terminal to ask; a table that is piped need not be narrow.
 WIDE = 160
@@ -32,6 +39,25 @@ class Listening:
     name: str
     port: int
     admin_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Where the console listens.
+
+    Attributes:
+        token: what its page must bring to change anything.
+        traces: whether it has the spans of all others.
+    """
+
+    port: int
+    token: str
+    traces: bool
+
+    @property
+    def url(self) -> str:
+        # In the fragment: a browser keeps that to itself, and no log holds it.
+        return f"http://{LOOPBACK}:{self.port}/#token={self.token}"
 
 
 class Output:
@@ -55,7 +81,12 @@ class Output:
         self._console.print(line, soft_wrap=True, highlight=False)
 
     def table(
-        self, routes: Sequence[Route], edges: Sequence[Listening], nats: str, page: bool = False
+        self,
+        routes: Sequence[Route],
+        edges: Sequence[Listening],
+        overview: Overview,
+        nats: str,
+        page: bool = False,
     ) -> None:
         """Write the endpoints, where everything listens, and lines to paste into a shell.
 
@@ -74,6 +105,7 @@ class Output:
         for edge in edges:
             text = f"{edge.name}: http://{LOOPBACK}:{edge.port}, admin port {edge.admin_port}"
             print_(Text(text), soft_wrap=True)
+        print_(Text(f"console: {overview.url}"), soft_wrap=True)
         print_(Text(f"nats: {nats}"), soft_wrap=True)
         print_()
         if page:
@@ -86,6 +118,8 @@ class Output:
                 print_(Text(f"  {line}"), soft_wrap=True)
             if route.checks:
                 print_(Text(f"  ({CHECKED})", style="dim"), soft_wrap=True)
+        if overview.traces:
+            print_(Text(f"  {look_at_the_last(overview.port)}"), soft_wrap=True)
         print_()
 
 
@@ -117,6 +151,12 @@ def lines_to_try(route: Route, port: int) -> list[str]:
     url = f"'http://{LOOPBACK}:{port}{path}?channel=blue'"
     post = f"curl -N {url} -d 'a text to POST'"
     return [post if method == "POST" else f"curl -N {url}" for method in route.methods]
+
+
+def look_at_the_last(port: int) -> str:
+    """What to paste into a shell to see where the last message's time went."""
+    where = "" if port == DEFAULT_ADMIN_PORT else f" --from http://{LOOPBACK}:{port}"
+    return f"fairlead trace --last{where}"
 
 
 def python(environ: Mapping[str, str] = os.environ) -> str:

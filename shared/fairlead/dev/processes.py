@@ -28,7 +28,8 @@ class Role(IntEnum):
 
     EDGE = 0
     WORKER = 1
-    NATS = 2
+    CONSOLE = 2
+    NATS = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from fairlead.settings import Duration, Port, Positional, Settings
 
+DEFAULT_ADMIN_PORT = 8001
+"""Where `fairlead trace` looks, too, if it is not told."""
+
 
 class DevSettings(Settings):
     """Settings of the supervisor. Times are in seconds."""
@@ -18,8 +21,8 @@ class DevSettings(Settings):
     port: Port = 8000
     """Port that clients connect to; 0 takes any that is free, as further edges do."""
 
-    admin_port: Port = 8001
-    """Admin port of the first edge; 0 takes any that is free, as all others do."""
+    admin_port: Port = DEFAULT_ADMIN_PORT
+    """Port of the console, which also publishes; 0 takes any that is free."""
 
     edges: Annotated[int, Field(ge=1, le=16)] = 1
     """Number of edges."""

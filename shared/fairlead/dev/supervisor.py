@@ -1,22 +1,25 @@
-"""Runs nats-server, edges and workers as children, and replaces workers as files are saved."""
+"""Runs nats-server, a console, edges and workers as children; replaces workers as files are saved."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from fairlead import loading
-from fairlead.dev import nats_server, output, ports, routes, watch
+from fairlead.dev import nats_server, output, ports, routes, tracing, watch
 from fairlead.dev.processes import Children, Role, Spec
 from fairlead.dev.service import US, Service
 from fairlead.dev.settings import DevSettings
-from fairlead.settings import CannotStart, WrongUse, flag
+from fairlead.settings import CannotStart, WrongUse, flag, variable
+
+CONSOLE = "console"
 
 COMMAND = (sys.executable, "-m", "fairlead")
 
@@ -51,7 +54,7 @@ class Supervisor:
         self._settings = settings
         self._command = tuple(command)
         self._page = loading.page_folder(settings.target)
-        self._env = {
+        self._env: dict[str, str] = {
             **os.environ,
             "FAIRLEAD_DEV": "1",
             "PYTHONUNBUFFERED": "1",
@@ -59,13 +62,16 @@ class Supervisor:
             # that keep the size, the new worker would run the first.
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        self._overview, traced = _overview(settings, os.environ)
+        self._env |= traced
         edges = _names("edge", settings.edges)
         workers = _names("worker", settings.workers)
         self._edges = [_listening(name, i, settings) for i, name in enumerate(edges)]
-        self._output = output.Output(output.console(), max(map(len, [*edges, *workers])))
+        self._output = output.Output(output.console(), max(map(len, [*edges, *workers, CONSOLE])))
         self._children = Children(self._write)
         self._nats = nats_server.NatsServer(folder)
         self._nats_service = self._service(self._nats.spec)
+        self._console_service = self._service(self._console)
         self._edge_services = [self._service(partial(self._edge, each)) for each in self._edges]
         self._worker_services = [self._service(partial(self._worker, name)) for name in workers]
         self._serving = asyncio.Event()
@@ -97,7 +103,7 @@ class Supervisor:
             self._children.kill()
             return
         self._asked.set()
-        self._say("stopping edges, then workers, then nats; Ctrl-C again ends them at once")
+        self._say("stopping edges, then workers, the rest last; Ctrl-C again ends them at once")
 
     async def _work(self) -> None:
         """Bring up what others stand on first; then watch, until cancelled."""
@@ -107,7 +113,7 @@ class Supervisor:
             await self._nats_service.ready()
             # From here on, for a file that is saved while the worker imports it.
             tasks.create_task(self._reload())
-            services = [*self._edge_services, *self._worker_services]
+            services = [self._console_service, *self._edge_services, *self._worker_services]
             for service in services:
                 tasks.create_task(service.keep())
             await asyncio.gather(*(service.ready() for service in services))
@@ -147,7 +153,9 @@ class Supervisor:
             self._show()
 
     def _show(self) -> None:
-        self._output.table(self._shown, self._edges, self._nats.url, self._page is not None)
+        self._output.table(
+            self._shown, self._edges, self._overview, self._nats.url, self._page is not None
+        )
 
     def _say(self, text: str) -> None:
         self._output.line(US, text)
@@ -158,6 +166,19 @@ class Supervisor:
 
     def _service(self, spec: Callable[[], Spec]) -> Service:
         return Service(spec, self._children, self._write)
+
+    def _console(self) -> Spec:
+        port = self._overview.port
+        where = ("--host", ports.LOOPBACK, "--port", str(port), "--open-publish")
+        return Spec(
+            name=CONSOLE,
+            role=Role.CONSOLE,
+            argv=(*self._command, "console", "--nats", self._nats.url, *where),
+            # Not on the command line, where everybody on this machine may read it.
+            env={**self._env, variable("token"): self._overview.token},
+            grace=MARGIN,
+            ready=partial(ports.is_ready, port),
+        )
 
     def _edge(self, listening: output.Listening) -> Spec:
         # The port stays the same for each start: it stands in the table.
@@ -190,8 +211,18 @@ def _names(kind: str, count: int) -> list[str]:
 
 def _listening(name: str, index: int, settings: DevSettings) -> output.Listening:
     """The first edge listens where it was told, the others where there is room."""
-    port, admin_port = (settings.port, settings.admin_port) if index == 0 else (0, 0)
-    return output.Listening(name, port or ports.free_port(), admin_port or ports.free_port())
+    port = settings.port if index == 0 else 0
+    return output.Listening(name, port or ports.free_port(), ports.free_port())
+
+
+def _overview(
+    settings: DevSettings, environ: Mapping[str, str]
+) -> tuple[output.Overview, dict[str, str]]:
+    """The console, and the variables that send it the spans of all others."""
+    port = settings.admin_port or ports.free_port()
+    token = environ.get(variable("token")) or secrets.token_urlsafe(12)
+    traced = tracing.to_console(environ, port)
+    return output.Overview(port, token, bool(traced)), traced
 
 
 def _check_ports(settings: DevSettings) -> None:

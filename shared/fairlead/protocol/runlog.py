@@ -58,14 +58,16 @@ class Start(NamedTuple):
         worker: who has it.
         losses: workers that were lost with the run in hand before, one soon after the other.
         at: seconds since the epoch.
+        trace: traceparent of its execution, or "" where that is not sampled.
     """
 
     worker: str
     losses: int
     at: float
+    trace: str = ""
 
     def encode(self) -> bytes:
-        return b"S" + orjson.dumps(tuple(self))
+        return b"S" + orjson.dumps(tuple(self) if self.trace else self[:-1])
 
     @property
     def deadly(self) -> bool:
@@ -73,14 +75,15 @@ class Start(NamedTuple):
         return self.losses >= MAX_LOST
 
     def next(self, worker: str, left: bool, at: float) -> Start:
-        """The attempt after this one.
+        """The attempt after this one; it has this one's trace until it has one of its own.
 
         Args:
             left: this one's worker was told to stop, and handed the run over.
         """
         if left:
-            return Start(worker, self.losses, at)
-        return Start(worker, self.losses + 1 if at - self.at < INNOCENT_AFTER else 1, at)
+            return Start(worker, self.losses, at, self.trace)
+        losses = self.losses + 1 if at - self.at < INNOCENT_AFTER else 1
+        return Start(worker, losses, at, self.trace)
 
 
 def decode_start(answer: bytes) -> Start:
@@ -90,8 +93,8 @@ def decode_start(answer: bytes) -> Start:
         Malformed: it is none.
     """
     try:
-        worker, losses, at = orjson.loads(answer[1:] if answer[:1] == b"S" else b"")
-        return Start(str(worker), int(losses), float(at))
+        worker, losses, at, *trace = orjson.loads(answer[1:] if answer[:1] == b"S" else b"")
+        return Start(str(worker), int(losses), float(at), *map(str, trace[:1]))
     except (ValueError, TypeError) as error:
         raise Malformed(f"not the start of an attempt: {error}") from error
 

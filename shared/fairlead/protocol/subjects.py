@@ -21,9 +21,12 @@ seek.<feature>.<workflow>.<topic>.<channel>    edge → any one worker: this roo
 want.<feature>.<workflow>.<topic>.<channel>    edge → the runner of a room: members are here
 stand.<feature>.<workflow>.<topic>.<channel>   the runner of a room → edges: how it stands
 errors                                         workers → whoever streams the fleet's errors
+broker                                         nats-server → one edge: how it passed a message on
+report                                         console → edges and workers: tell how you stand
 inbox.<role>.<id>                              replies
 =============================================  ===========================================
 
+`permissions.py` says the same of roles and queue groups, for those who configure NATS.
 All stand under `fl.<app>`. A topic may have several levels; feature, workflow and
 channel are one each, so a subject can be taken apart from both of its ends.
 """
@@ -31,6 +34,7 @@ channel are one each, so a subject can be taken apart from both of its ends.
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -40,8 +44,19 @@ from fairlead.protocol import names
 WORKERS = "workers"
 """The queue group in which the workers of an app share the work."""
 
+EDGES = "edges"
+"""The queue group in which edges share what is to be told to one of them."""
+
 CONNECTION_SEPARATOR = "-"
 """A connection's id is `<edge>-<number on that edge>`: whoever has it can reach its edge."""
+
+KINDS = frozenset(
+    (
+        "in", "edge", "peer", "worker", "log", "live", "run", "beat", "roll", "seek", "want",
+        "stand", "errors", "broker", "report", "inbox",
+    )
+)  # fmt: skip
+"""What may stand behind `fl.<app>`."""
 
 
 CENSUS = "census"
@@ -170,6 +185,16 @@ class Subjects:
     def errors(self) -> str:
         return f"{self.root}.errors"
 
+    @property
+    def broker(self) -> str:
+        """Where nats-server tells of sampled messages: `msg_trace { dest }` of its account."""
+        return f"{self.root}.broker"
+
+    @property
+    def report(self) -> str:
+        """Where edges and workers are asked how they stand."""
+        return f"{self.root}.report"
+
     def inbox(self, role: str, process: str) -> str:
         """A prefix of its own for each role, so that permissions can tell them apart."""
         return f"{self.root}.inbox.{role}.{process}"
@@ -267,6 +292,27 @@ class Subjects:
     def lease(self, feature: str, workflow: str, topic: str, channel: str) -> str:
         """Where the lease of a room's runner is written to: a key of that bucket."""
         return f"$KV.{self.leases}.{feature}.{workflow}.{topic}.{channel}"
+
+
+def kind_of(subject: str) -> str:
+    """What a subject is for, as a log may tell it: further levels hold names that clients choose."""
+    levels = subject.split(".", 3)
+    return levels[2] if len(levels) > 2 and levels[0] == "fl" and levels[2] in KINDS else "other"
+
+
+def as_made(run: str) -> str:
+    """A run's id if it is one that an edge makes, for a log; whoever may store can name others."""
+    return run if _RUN.fullmatch(run) else "other"
+
+
+_RUN = re.compile(r"[0-9a-f]{8}-\d+[0-9a-f]{8}-\d+")
+
+_WITH_NAMES = re.compile(r"""(\bfl\.[\w-]+\.[a-z]+|\$KV\.[\w-]+)\.[^\s"']*?(?=:?[\s"']|:?$)""")
+
+
+def shortened(text: str) -> str:
+    """A text of NATS, or of ours, without those levels of the subjects in it."""
+    return _WITH_NAMES.sub(r"\1.…", text)
 
 
 @lru_cache(maxsize=4096)  # a room's messages come many at a time

@@ -55,10 +55,14 @@ def main() -> None:
         found = load(arguments[0])
         sys.stdout.write("printed by the module\n" + json.dumps(found["ROUTES"]) + "\n")
         return
+    note(f"spans of {command} to {os.environ.get('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', 'nobody')}")
     if command == "worker":
         found = load(arguments[0])
         note(f"version {found['VERSION']}")
-    serve(command, int(arguments[arguments.index("--admin-port") + 1]))
+    if command == "console":
+        note(f"token {os.environ['FAIRLEAD_TOKEN']}")
+    port = "--port" if command == "console" else "--admin-port"
+    serve(command, int(arguments[arguments.index(port) + 1]))
 
 
 if __name__ == "__main__":

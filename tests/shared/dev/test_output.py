@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from fairlead.dev import output
-from fairlead.dev.output import Listening, Output
+from fairlead.dev.output import Listening, Output, Overview
 from fairlead.dev.routes import Route
 
 CHAT = Route(
@@ -21,6 +21,7 @@ CHAT = Route(
     history="1000, 5m",
     deliver="topic",
 )
+OVERVIEW = Overview(8001, "secret", traces=False)
 TICKS = Route("Ticks", "Support", "sse", ("GET", "POST"), "/support/realtime/ticks")
 
 
@@ -48,7 +49,7 @@ def test_each_kind_has_its_colour_and_a_child_keeps_its_own() -> None:
 
 def test_the_table_says_what_is_where() -> None:
     out, stream = written()
-    out.table([CHAT, TICKS], [Listening("edge", 8000, 8001)], "nats://127.0.0.1:4333")
+    out.table([CHAT, TICKS], [Listening("edge", 8000, 8011)], OVERVIEW, "nats://127.0.0.1:4333")
     lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
     assert "endpoint serves workflow topic deliver history" in lines
     assert (
@@ -56,7 +57,8 @@ def test_the_table_says_what_is_where() -> None:
         in lines
     )
     assert "/support/realtime/ticks SSE GET POST Support / Ticks" in lines
-    assert "edge: http://127.0.0.1:8000, admin port 8001" in lines
+    assert "edge: http://127.0.0.1:8000, admin port 8011" in lines
+    assert "console: http://127.0.0.1:8001/#token=secret" in lines
     assert "nats: nats://127.0.0.1:4333" in lines
     assert f"{output.python()} -m websockets ws://127.0.0.1:8000/support/realtime/rooms/1" in lines
     assert "curl -N 'http://127.0.0.1:8000/support/realtime/ticks?channel=blue'" in lines
@@ -64,21 +66,34 @@ def test_the_table_says_what_is_where() -> None:
 
 def test_a_page_is_named_at_every_edge() -> None:
     out, stream = written()
-    edges = [Listening("edge-1", 8000, 8001), Listening("edge-2", 8002, 8003)]
-    out.table([TICKS], edges, "nats://127.0.0.1:4333", page=True)
+    edges = [Listening("edge-1", 8000, 8011), Listening("edge-2", 8002, 8012)]
+    out.table([TICKS], edges, OVERVIEW, "nats://127.0.0.1:4333", page=True)
     line = "Open in two windows: http://127.0.0.1:8000/ http://127.0.0.1:8002/"
     assert line in stream.getvalue().splitlines()
     out, stream = written()
-    out.table([TICKS], edges, "nats://127.0.0.1:4333")
+    out.table([TICKS], edges, OVERVIEW, "nats://127.0.0.1:4333")
     assert "windows" not in stream.getvalue()
 
 
 def test_a_line_that_may_be_refused_says_so() -> None:
     out, stream = written()
     guarded = Route("Ticks", "Support", "sse", ("GET",), "/support/realtime/ticks", checks=True)
-    out.table([TICKS, guarded], [Listening("edge", 8000, 8001)], "nats://127.0.0.1:4333")
+    out.table([TICKS, guarded], [Listening("edge", 8000, 8011)], OVERVIEW, "nats://127.0.0.1:4333")
     assert stream.getvalue().count(f"({output.CHECKED})") == 1
     assert stream.getvalue().rstrip().endswith(f"({output.CHECKED})")
+
+
+def test_where_the_last_message_can_be_looked_at() -> None:
+    """Only where the console has its spans; and only the port that nobody would guess is said."""
+    for overview, line in [
+        (Overview(8001, "secret", True), "  fairlead trace --last\n"),
+        (Overview(9, "secret", True), "  fairlead trace --last --from http://127.0.0.1:9\n"),
+        (Overview(8001, "secret", False), ""),
+    ]:
+        out, stream = written()
+        out.table([TICKS], [Listening("edge", 8000, 8011)], overview, "nats://127.0.0.1:4333")
+        assert line in stream.getvalue()
+        assert stream.getvalue().count("fairlead trace") == (line != "")
 
 
 def test_lines_to_try() -> None:

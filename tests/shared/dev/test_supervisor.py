@@ -73,16 +73,19 @@ def test_it_starts_shows_the_endpoints_and_stops_in_order(tmp_path: Path) -> Non
         it.program.wait_for(r"/f/t/ticks +SSE GET +F / W")
         it.program.wait_for(r"edge-1: http://127\.0\.0\.1:\d+, admin port \d+")
         it.program.wait_for(r"edge-2: http://127\.0\.0\.1:\d+, admin port \d+")
+        token = it.program.wait_for(r"console: http://127\.0\.0\.1:\d+/#token=(\S{16})$")[1]
+        assert f"token {token}" in it.notes()
         it.program.wait_for(TABLE)
         it.program.wait_for(r"^worker-2 │ I am the worker$")
         pids = children(it.program.process.pid)
-        assert len(pids) == 5
+        assert len(pids) == 6
         it.program.send(signal.SIGINT)
         assert it.program.ended() == 0
         assert it.program.lines[-1] == "dev      │ stopped"
         assert [n for n in it.notes() if n.startswith("stopped")] == [
             *["stopped edge"] * 2,
             *["stopped worker"] * 2,
+            "stopped console",
         ]
         assert not [pid for pid in pids if alive(pid)]
     left = {path.name for path in (tmp_path / ".fairlead" / "dev").iterdir()}
@@ -118,12 +121,34 @@ def test_a_mistake_in_the_project_leaves_the_old_worker(tmp_path: Path) -> None:
         it.program.wait_for(TABLE)
         (worker,) = it.pids("worker")
         (tmp_path / "chat.py").write_text("def f(:\n")
-        it.program.wait_for("worker │ SyntaxError")
+        it.program.wait_for("worker  │ SyntaxError")
         it.program.wait_for("the new worker did not start: exit code 1; the old one goes on")
         assert alive(worker)
 
 
-@pytest.mark.parametrize("role", ["edge", "worker"])
+def test_all_send_their_spans_to_the_console(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    with dev(tmp_path) as it:
+        it.program.wait_for(TABLE)
+        port = it.program.wait_for(r"console: http://127\.0\.0\.1:(\d+)/")[1]
+        for role in ("edge", "worker"):
+            assert f"spans of {role} to http://127.0.0.1:{port}/v1/traces" in it.notes()
+        it.program.wait_for(rf"^  fairlead trace --last --from http://127\.0\.0\.1:{port}$")
+
+
+def test_spans_go_where_the_user_wants_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    save(tmp_path, 1)
+    with dev(tmp_path) as it:
+        it.program.wait_for(TABLE)
+        it.program.wait_for("^$", len(it.program.lines) - 2)
+        assert {"spans of edge to nobody", "spans of worker to nobody"} <= {*it.notes()}
+        assert not [line for line in it.program.lines if "fairlead trace" in line]
+
+
+@pytest.mark.parametrize("role", ["edge", "worker", "console"])
 def test_a_child_that_dies_is_started_again_with_the_reason(tmp_path: Path, role: str) -> None:
     save(tmp_path, 1)
     with dev(tmp_path) as it:

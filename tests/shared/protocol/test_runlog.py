@@ -109,3 +109,19 @@ def test_who_had_it_for_a_minute_did_not_die_of_it_and_who_left_did_not_die() ->
     start = Start("w1", 9, 1000.0)
     assert start.next("w2", left=False, at=1061.0).losses == 1
     assert start.next("w2", left=True, at=1001.0).losses == 9
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_an_attempt_that_is_sampled_says_so_to_the_next_one() -> None:
+    start = Start("w1", 0, 1000.0, TRACE)
+    assert start.encode() == b'S["w1",0,1000.0,"%b"]' % TRACE.encode()
+    assert runlog.decode_start(start.encode()) == start
+    for left in (True, False):
+        assert start.next("w2", left, 2000.0).trace == TRACE
+
+
+def test_an_attempt_that_is_not_sampled_is_stored_as_ever() -> None:
+    assert START == b'S["w1",0,1000.0]'
+    assert runlog.decode_start(START).trace == ""

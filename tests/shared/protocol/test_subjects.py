@@ -7,8 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.errors import BadName, Malformed
+from fairlead.protocol import subjects
 from fairlead.protocol.names import topic_template
-from fairlead.protocol.subjects import WORKERS, Answer, Subjects, parse_answer
+from fairlead.protocol.subjects import (
+    WORKERS,
+    Answer,
+    Subjects,
+    as_made,
+    kind_of,
+    parse_answer,
+    shortened,
+)
 
 SHOP = Subjects("shop")
 
@@ -45,6 +54,8 @@ COUNTS = st.integers(min_value=0, max_value=2**63)
         (SHOP.stream("rooms.{room}"), "FL_shop_rooms-room_39a58ac5"),
         (SHOP.manifests, "FL_shop_manifests"),
         (WORKERS, "workers"),
+        (SHOP.broker, "fl.shop.broker"),
+        (subjects.EDGES, "edges"),
     ],
 )
 def test_each_subject(made: str | tuple[str, str], subject: str | tuple[str, str]) -> None:
@@ -140,3 +151,53 @@ def test_topics_that_read_alike_have_streams_of_their_own() -> None:
 @given(TOPICS)
 def test_a_stream_is_named_without_what_nats_forbids_there(topic: str) -> None:
     assert not set(SHOP.stream(topic)) & set(".*> /\\{}")
+
+
+# For logs: what clients chose is not told
+
+
+@pytest.mark.parametrize(
+    ("subject", "kind"),
+    [
+        ("fl.shop.edge.e1.e1-1", "edge"),
+        ("fl.shop.beat.w1", "beat"),
+        ("fl.shop.roll", "roll"),
+        ("fl.shop.secret.x", "other"),
+        ("fl.shop", "other"),
+        ("secret", "other"),
+        ("xx.shop.in.secret", "other"),
+    ],
+)
+def test_the_kind_of_a_subject_is_one_of_a_few_words(subject: str, kind: str) -> None:
+    assert kind_of(subject) == kind
+
+
+def test_every_subject_that_is_made_has_a_kind() -> None:
+    for made in (
+        SHOP.inbound("f", "w", "t", "c"), SHOP.seek("f", "w", "t", "c"), SHOP.want("f", "w", "t", "c"),
+        SHOP.stand("f", "w", "t", "c"), SHOP.answer("e", "e-1", 1, 1), SHOP.census("e"),
+        SHOP.peer("t", "who"), SHOP.worker("w"), SHOP.beat("w"), SHOP.roll, SHOP.errors,
+        SHOP.log("t", "c"), SHOP.live("t", "c"), SHOP.run_open("r"), SHOP.inbox("edge", "e"),
+    ):  # fmt: skip
+        assert kind_of(made) != "other", made
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("fl.shop.log.rooms.a.b: no answer for 30 s", "fl.shop.log.…: no answer for 30 s"),
+        ("fl.shop.log.rooms.x:y z", "fl.shop.log.… z"),
+        ('permissions violation for publish to "fl.shop.log.a"', 'permissions violation for publish to "fl.shop.log.…"'),
+        ("$KV.FL_shop_leases.f.w.secret.-: refused", "$KV.FL_shop_leases.…: refused"),
+        ("$JS.API.DIRECT.GET.FL_shop_t_1.fl.shop.log.a.b", "$JS.API.DIRECT.GET.FL_shop_t_1.fl.shop.log.…"),
+        ("stream FL_shop_RUNS does not answer", "stream FL_shop_RUNS does not answer"),
+        ("fl.shop.roll", "fl.shop.roll"),
+    ],
+)  # fmt: skip
+def test_a_text_is_shortened_by_what_is_behind_the_kind(text: str, told: str) -> None:
+    assert shortened(text) == told
+
+
+def test_a_run_s_id_is_told_if_an_edge_has_made_it() -> None:
+    assert as_made("91c0780f-1db1dca2d-2") == "91c0780f-1db1dca2d-2"
+    assert as_made("secret") == "other"

@@ -17,5 +17,10 @@ async def hello(request: Request) -> PlainTextResponse:
 
 
 app = Starlette(
-    routes=[Route("/hello", hello), Mount("/realtime", app=realtime)], lifespan=realtime.lifespan
+    routes=[
+        Route("/hello", hello),
+        Route("/metrics", realtime.metrics),
+        Mount("/realtime", app=realtime),
+    ],
+    lifespan=realtime.lifespan,
 )

@@ -17,4 +17,5 @@ async def hello() -> str:
     return "hello"
 
 
+app.add_api_route("/metrics", realtime.metrics)
 app.mount("/realtime", realtime)

@@ -1,0 +1,361 @@
+"""The whole system over TLS, each role with a key and permissions of its own, and all else refused.
+
+The configuration is the one that `fairlead nats-config` prints; only its port and its folders are
+the test's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nats
+import nats.aio.client
+import pytest
+import pytest_asyncio
+import trustme
+
+import fairlead
+from fairlead.protocol.permissions import LANES, Role
+from fairlead.testing import system as kit
+from support.system import Edge, NatsServer, Process, System, request, until
+
+APP = "shop"
+PROJECT = "allowed.py"
+
+
+@dataclass
+class Keys:
+    """What an operator has made: certificates, and a seed for each role."""
+
+    folder: Path
+    public: dict[str, str] = field(default_factory=dict)
+
+    def env(self, role: str) -> dict[str, str]:
+        return {
+            "FAIRLEAD_NATS_NKEY": str(self.folder / "keys" / f"{role}.nk"),
+            "FAIRLEAD_NATS_CA": str(self.folder / "ca.pem"),
+        }
+
+
+class Shop(System):
+    """An app of which each process has its role's credentials."""
+
+    keys: Keys
+
+    def start(self, *argv: str, env: Mapping[str, str] | None = None) -> Process:
+        role = argv[0] if argv[0] in ("edge", "worker") else "publisher"
+        return super().start(*argv, env={**self.keys.env(role), **(env or {})})
+
+
+def command(*argv: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "fairlead", *argv], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    folder = tmp_path_factory.mktemp("auth")
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(folder / "ca.pem"))
+    server = ca.issue_cert("localhost", "127.0.0.1")
+    server.private_key_pem.write_to_path(str(folder / "server.key"))
+    server.cert_chain_pems[0].write_to_path(str(folder / "server.pem"))
+    printed = command("nats-config", "--keys", str(folder / "keys"))
+    return Keys(folder, dict(line.split("=") for line in printed.splitlines()))
+
+
+@pytest.fixture(scope="module")
+def server(keys: Keys) -> Iterator[NatsServer]:
+    """nats-server as it is configured for production, on loopback."""
+    folder = keys.folder
+    printed = command(
+        "nats-config", "--app", APP, "--store", "STORE", "--tls",
+        f"{folder / 'server.pem'},{folder / 'server.key'},{folder / 'ca.pem'}",
+    )  # fmt: skip
+    for name, public in keys.public.items():
+        printed = printed.replace(f"${name}", public)
+    config = printed.replace("{", "{{").replace("}", "}}").replace("STORE", "{store}")
+    config = config.replace("port: 4222\n", "listen: 127.0.0.1:{port}\n")
+    config = re.sub(r"^http_port:.*\n", "", config, flags=re.MULTILINE)
+    made = NatsServer(folder / "nats", config)
+    made.url = made.url.replace("nats://", "tls://")
+    made.launch()
+    yield made
+    made.close()
+
+
+@pytest_asyncio.fixture
+async def shop(server: NatsServer, keys: Keys, tmp_path: Path) -> AsyncIterator[Shop]:
+    with kit.system(server, tmp_path, Shop) as made:
+        made.app, made.keys = APP, keys
+        yield made
+
+
+async def started(shop: Shop) -> tuple[Edge, Edge]:
+    """Two edges and two workers that serve."""
+    first, second, *_ = await asyncio.gather(
+        shop.edge(), shop.edge(), shop.worker(PROJECT), shop.worker(PROJECT)
+    )
+    for edge in (first, second):
+        await edge.serves("/shop/v1/errors")
+    return first, second
+
+
+def complaints(shop: Shop) -> list[str]:
+    """What any process was told by NATS that it may not do."""
+    return [
+        line
+        for process in (*shop.edges, *shop.workers)
+        for line in process.program.lines
+        if "ermission" in line
+    ]
+
+
+async def test_rooms_with_and_without_history_and_what_was_missed(shop: Shop) -> None:
+    first, second = await started(shop)
+    async with first.v1("/shop/v1/chat") as ann, second.v1("/shop/v1/chat") as ben:
+        await ann.send("hello")
+        heard = await ben.until("message")
+        assert heard["data"] == "hello"
+        cursor = heard["id"]
+    async with first.v1("/shop/v1/chat") as ann:
+        await ann.send("missed")
+        await ann.until("ack")
+    async with second.v1(f"/shop/v1/chat?cursor={cursor}") as ben:
+        assert (await ben.until("message"))["data"] == "missed"
+    async with first.v1("/shop/v1/news") as ann, second.v1("/shop/v1/news") as ben:
+        await ann.send("told")
+        assert (await ben.until("message"))["data"] == "told"
+    assert complaints(shop) == []
+
+
+async def test_peers_connections_runs_of_rooms_and_errors_of_the_fleet(shop: Shop) -> None:
+    first, second = await started(shop)
+    async with first.v1("/shop/v1/talk") as ann, second.v1("/shop/v1/talk") as ben:
+        await ann.send({"to": ben.id, "say": "psst"})
+        assert (await ben.until("message"))["data"] == "psst"
+    async with first.v1("/shop/v1/counter") as ann:
+        await ann.send("one")
+        assert (await ann.until("message"))["data"] == 1
+    async with first.v1("/shop/v1/ticks") as ann, second.v1("/shop/v1/ticks") as ben:
+        assert [(await ann.until("message"))["data"] for _ in range(3)] == [1, 2, 3]
+        await ben.until("message")
+    async with first.events("/shop/v1/errors") as listening:
+        assert json.loads((await listening.next())["data"]) == "listening"
+        async with second.v1("/shop/v1/chat") as ann:
+            for _ in range(4):  # whichever of the two workers has it
+                await ann.send("raise")
+                assert (await ann.until("error"))["error"]["status"] == 500
+        assert json.loads((await listening.next())["data"]) == "RuntimeError"
+    assert complaints(shop) == []
+
+
+@pytest.mark.parametrize("path", ["/shop/v1/kept", "/shop/v1/live"])
+async def test_runs_are_read_elsewhere_survive_their_worker_and_are_cancelled(
+    shop: Shop, path: str
+) -> None:
+    first, second = await started(shop)
+    async with first.events(path) as stream:
+        run, key = stream.headers["fairlead-run"], stream.headers["fairlead-run-token"]
+        elsewhere = f"{path}?run={run}&key={key}"
+        async with second.events(elsewhere) as reader:
+            await reader.next()
+            for worker in list(shop.workers):
+                # Whichever has the run; the other one takes it up.
+                worker.kill()
+                await shop.worker(PROJECT)
+            while (await stream.next()).get("event") != "restart":
+                pass
+            status, *_ = await request(second.http(elsewhere), method="DELETE")
+            assert status == 204
+            while (await stream.next()).get("event") != "end":
+                pass
+    assert complaints(shop) == []
+
+
+async def test_programs_and_the_admin_port_publish(
+    shop: Shop, keys: Keys, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = await started(shop)
+    async with first.v1("/shop/v1/chat") as ann:
+        body = json.dumps({"topic": "chat", "data": "by the admin port"}).encode()
+        status, *_ = await request(first.admin("/publish"), method="POST", data=body)
+        assert status == 200
+        assert (await ann.until("message"))["data"] == "by the admin port"
+        published = shop.start("publish", "chat", "by the command")
+        assert await published.ended() == 0, published.program.lines
+        assert (await ann.until("message"))["data"] == "by the command"
+        nkey, ca = keys.env("publisher").values()
+        async with fairlead.connect(server.url, app=APP, nkey=nkey, ca=ca) as bus:
+            await bus.topic("chat").publish("by a program")
+        assert (await ann.until("message"))["data"] == "by a program"
+        for name, value in keys.env("publisher").items():
+            monkeypatch.setenv(name, value)
+        async with fairlead.connect(server.url, app=APP) as bus:
+            await bus.topic("chat").publish("by a program with an environment")
+        assert (await ann.until("message"))["data"] == "by a program with an environment"
+    assert complaints(shop) == []
+
+
+# What is refused
+
+
+class Intruder:
+    """A program with a role's key that tries one thing after the other."""
+
+    def __init__(self, client: nats.aio.client.Client, errors: list[str]) -> None:
+        self._client = client
+        self._errors = errors
+
+    async def says(self, subject: str) -> None:
+        await self._client.publish(subject, b"")
+
+    async def hears(self, subject: str, queue: str = "") -> None:
+        await self._client.subscribe(subject, queue=queue)
+
+    async def denied(self) -> set[str]:
+        """What of it the server has refused: `publish SUBJECT`, `subscription SUBJECT [QUEUE]`."""
+        await self.says("the.end")  # refused to everybody, and told after all that was before
+        await until(lambda: any("the.end" in error for error in self._errors), "it is refused")
+        found = [
+            re.search(r'for (publish|subscription) to "([^"]+)"(?: using queue "(\w+)")?', error)
+            for error in self._errors
+        ]
+        told = {" ".join(filter(None, match.groups())) for match in found if match is not None}
+        return told - {"publish the.end"}
+
+
+@asynccontextmanager
+async def intruder(server: NatsServer, keys: Keys, role: Role) -> AsyncIterator[Intruder]:
+    errors: list[str] = []
+
+    async def error(found: Exception) -> None:
+        errors.append(str(found))
+
+    tls = ssl.create_default_context(cafile=str(keys.folder / "ca.pem"))
+    seed = (keys.folder / "keys" / f"{role}.nk").read_text()
+    client = await nats.connect(server.url, tls=tls, nkeys_seed_str=seed, error_cb=error)
+    try:
+        yield Intruder(client, errors)
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize("role", Role)
+async def test_a_role_says_and_hears_what_its_rows_say_and_nothing_else(
+    server: NatsServer, keys: Keys, role: Role
+) -> None:
+    expected = set()
+    async with intruder(server, keys, role) as program:
+        for lane in LANES:
+            pattern = f"fl.{APP}.{lane.pattern}"
+            subject = pattern.replace("*", "x").replace(">", "x.x")
+            await program.says(subject)
+            expected |= {f"publish {subject}"} if role not in lane.said_by else set()
+            await program.hears(pattern, lane.queue)
+            asked = f"subscription {pattern} {lane.queue}".rstrip()
+            expected |= {asked} if role not in lane.heard_by else set()
+            if lane.queue:
+                await program.hears(pattern)
+                expected.add(f"subscription {pattern}")
+        # The client writes what it was told in lower case.
+        assert await program.denied() == {each.lower() for each in expected}
+
+
+HEARD_BY_NOBODY = (
+    ">", "fl.>", f"fl.{APP}.>", "fl.other.live.>", "_INBOX.>", "$SYS.>", "$JS.EVENT.>",
+    f"$KV.FL_{APP}_leases.>", f"$KV.FL_{APP}_manifests.>",
+)  # fmt: skip
+
+SAID_BY_NOBODY = (
+    "fl.other.log.chat.-", "fl.other.in.support.echo.-.-", "$SYS.REQ.SERVER.PING",
+    f"$JS.API.STREAM.DELETE.FL_{APP}_RUNS", f"$JS.API.STREAM.PURGE.FL_{APP}_chat_0a1b2c3d",
+    f"$JS.API.STREAM.MSG.DELETE.FL_{APP}_RUNS", f"$JS.API.STREAM.RESTORE.FL_{APP}_RUNS",
+    f"$JS.API.CONSUMER.CREATE.FL_{APP}_RUNS", f"$JS.API.STREAM.SNAPSHOT.FL_{APP}_RUNS",
+    "$JS.API.STREAM.NAMES", "$KV.FL_other_manifests.x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("role", Role)
+async def test_nobody_hears_everything_speaks_for_another_app_or_breaks_a_stream(
+    server: NatsServer, keys: Keys, role: Role
+) -> None:
+    async with intruder(server, keys, role) as program:
+        for subject in HEARD_BY_NOBODY:
+            await program.hears(subject)
+        for subject in SAID_BY_NOBODY:
+            await program.says(subject)
+        expected = {f"subscription {subject}" for subject in HEARD_BY_NOBODY}
+        expected |= {f"publish {subject}" for subject in SAID_BY_NOBODY}
+        assert await program.denied() == {each.lower() for each in expected}
+
+
+@pytest.mark.parametrize("role", [Role.EDGE, Role.PUBLISHER, Role.CONSOLE])
+async def test_only_workers_change_streams_and_buckets(
+    server: NatsServer, keys: Keys, role: Role
+) -> None:
+    changes = [
+        f"$JS.API.STREAM.CREATE.FL_{APP}_chat_0a1b2c3d", f"$JS.API.STREAM.UPDATE.FL_{APP}_RUNS",
+        f"$JS.API.STREAM.PURGE.FL_{APP}_RUNS", f"$KV.FL_{APP}_manifests.0a1b",
+    ]  # fmt: skip
+    async with intruder(server, keys, role) as program:
+        for subject in changes:
+            await program.says(subject)
+        assert await program.denied() == {f"publish {subject}".lower() for subject in changes}
+
+
+async def test_who_has_no_key_is_not_let_in_and_the_line_says_so(shop: Shop, keys: Keys) -> None:
+    await shop.edge(ready=False, env={"FAIRLEAD_NATS_NKEY": ""})
+    await shop.edges[0].says("(?i)authorization violation")
+
+
+async def test_a_server_that_the_ca_did_not_sign_is_not_spoken_to(
+    shop: Shop, tmp_path: Path
+) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    await shop.edge(ready=False, env={"FAIRLEAD_NATS_CA": str(tmp_path / "other.pem")})
+    await shop.edges[0].says("certificate")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("FAIRLEAD_NATS_NKEY", "missing.nk", "--nats-nkey missing.nk: No such file"),
+        ("FAIRLEAD_NATS_CA", "missing.pem", "--nats-ca missing.pem: No such file"),
+        ("FAIRLEAD_NATS_CREDS", "some.creds", "--nats-nkey and --nats-creds are both given"),
+        ("FAIRLEAD_NATS_KEY", "some.key", "--nats-key is given without --nats-cert"),
+    ],
+)
+async def test_credentials_that_cannot_be_used_end_the_start(
+    shop: Shop, variable: str, value: str, line: str
+) -> None:
+    worker = shop.start(
+        "worker", str(Path(__file__).parent / "projects" / PROJECT), env={variable: value}
+    )
+    assert await worker.ended() == 1
+    await worker.says(re.escape(line))
+
+
+async def test_a_password_in_the_url_is_never_told(tmp_path: Path, server: NatsServer) -> None:
+    plain = NatsServer(tmp_path / "nats")
+    plain.url = plain.url.replace("nats://", "nats://ann:marked-secret@")
+    with kit.system(plain, tmp_path, System) as made:
+        edge = made.start("edge", "--port", "0", "--admin-port", "0")
+        await edge.says("NATS does not answer")
+        await plain.start()
+        await edge.says("admin port")
+        await until(lambda: any("listens on" in line for line in edge.program.lines), "it listens")
+        assert await edge.stop() == 0
+        assert not [line for line in edge.program.lines if "marked-secret" in line]
+    plain.close()
