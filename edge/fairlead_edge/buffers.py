@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections import Counter
 from typing import Protocol
 
@@ -21,6 +22,8 @@ RELIEF = 7 / 8
 
 class Slow(Protocol):
     """A client for whom something waits."""
+
+    id: str
 
     @property
     def route(self) -> Route: ...
@@ -47,6 +50,15 @@ class Buffers:
     def slow(self) -> Counter[str]:
         """How many have something waiting, by the `overflow` of their trigger. Called from any thread."""
         return Counter(client.route.overflow for client in list(self._waiting))
+
+    @property
+    def waiting(self) -> int:
+        """How many have something waiting."""
+        return len(self._waiting)
+
+    def worst(self, most: int) -> list[tuple[Slow, int]]:
+        """Those with most bytes waiting, and how many these are."""
+        return heapq.nlargest(most, self._waiting.items(), key=lambda each: each[1])
 
     def waits(self, client: Slow, size: int) -> None:
         """So many bytes wait for a client now; 0 when it has it all, or is gone."""

@@ -107,6 +107,17 @@ class TopicRuns:
                 room.end()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @property
+    def runs(self) -> list[Run]:
+        """What is executed for rooms here."""
+        return [room.run for room in self._rooms.values() if room is not None and room.run]
+
+    def cancel(self, subject: str) -> None:
+        """End the run of a room, as if it had returned. Args: subject: that of its work."""
+        room = self._rooms.get(subject)
+        if room is not None:
+            room.cancel()
+
     def _nats_came(self) -> None:
         for room in self._rooms.values():
             if room is not None:
@@ -317,7 +328,8 @@ class _Room:
         self._ended = asyncio.Event()
         self._lost = False
         self._empty = False
-        self._run: TopicRun | None = None
+        self._cancelled = False
+        self.run: TopicRun | None = None
 
     async def serve(self) -> None:
         """Execute, until no edge has members, the lease is lost, or `end`."""
@@ -344,10 +356,16 @@ class _Room:
         self._lost = self._lost or lost
         self._ended.set()
 
+    def cancel(self) -> None:
+        """Somebody wants its run to end; the next one begins when the room was empty."""
+        self._cancelled = True
+        if self.run is not None:
+            self.run.cancel(silent=True)
+
     async def _stop(self, executing: asyncio.Task[None]) -> None:
         while not executing.done():
-            if self._run is not None:
-                self._run.cancel(silent=True)
+            if self.run is not None:
+                self.run.cancel(silent=True)
             else:
                 executing.cancel()
             await asyncio.wait({executing}, timeout=STUBBORN)
@@ -425,14 +443,18 @@ class _Room:
             self._state = State(attempt)
             self._tell(Standing(True, self._state))
             started = self._loop.time()
-            self._run = TopicRun(self, attempt)
-            self._run.task = asyncio.current_task()
-            tally, work = self._run.tally, self._run.work
+            self.run = TopicRun(self, attempt)
+            self.run.task = asyncio.current_task()
+            tally, work = self.run.tally, self.run.work
             began = tally.begun(work, attempt)
             outcome: Outcome = "left"  # or nobody is there any more
             try:
-                succeeded = await self._run.succeeded()
-                outcome = self._run.outcome
+                succeeded = await self.run.succeeded()
+                outcome = self.run.outcome
+            except asyncio.CancelledError:
+                if not self._cancelled or self._ended.is_set():
+                    raise
+                succeeded, outcome = True, "cancelled"
             finally:
                 tally.ended(work, outcome, began)
             if succeeded:
