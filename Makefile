@@ -52,7 +52,7 @@ fix: $(VENV)/installed  ## format and repair what can be repaired
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/installed  ## the pages and the API reference as a site in build/site; warnings are errors
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/installed  ## the speed of the running system: a table and bench/results/*.json
 	$(BIN)/python -m bench

@@ -11,7 +11,7 @@ import http.client
 import statistics
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from bench import load
@@ -43,28 +43,28 @@ Turn = Callable[[System, float | None, Scale, Sample], tuple[dict[str, float], i
 
 def echo(nats: Nats, scale: Scale, run: int) -> Sample:
     """Round trips a second of many connections that talk to an echo, and the CPU time of one."""
-    sample, spans = _compared(nats, scale, run, _echo)
-    values = sample.values
+    sample, figures, spans = _compared(nats, scale, run, _echo)
     for name in ("1 %", "100 %"):
-        if "off" in values:
-            values[f"cost of {name}"] = (1 - values[f"at {name}"] / values["off"]) * 100
-            values[f"cost of {name}, CPU"] = (
-                values[f"at {name}, CPU"] / values["off, CPU"] - 1
-            ) * 100
-    values["spans a message at 100 %"] = spans.get("at 100 %", 0.0)
+        kept = _median_ratio(figures[f"at {name}"], figures["off"])
+        sample.values[f"cost of {name}"] = (1 - kept) * 100
+        spent = _median_ratio(figures[f"at {name}, CPU"], figures["off, CPU"])
+        sample.values[f"cost of {name}, CPU"] = (spent - 1) * 100
+    sample.values["spans a message at 100 %"] = spans["at 100 %"]
     return sample
 
 
 def fanout(nats: Nats, scale: Scale, run: int) -> Sample:
     """CPU time of the edge for a million deliveries, at an even pace, to a room of many members."""
-    sample, _ = _compared(nats, scale, run, _fanout)
-    values = sample.values
+    sample, figures, _ = _compared(nats, scale, run, _fanout)
     for name in ("1 %", "100 %"):
-        if "off, CPU" in values:
-            values[f"cost of {name}, CPU"] = (
-                values[f"at {name}, CPU"] / values["off, CPU"] - 1
-            ) * 100
+        spent = _median_ratio(figures[f"at {name}, CPU"], figures["off, CPU"])
+        sample.values[f"cost of {name}, CPU"] = (spent - 1) * 100
     return sample
+
+
+def _median_ratio(of: Sequence[float], to: Sequence[float]) -> float:
+    """Of figures that were measured one right after the other."""
+    return statistics.median(a / max(b, 1e-9) for a, b in zip(of, to, strict=True))
 
 
 def scraped(nats: Nats, scale: Scale, run: int) -> Sample:
@@ -109,12 +109,14 @@ def _fanout(
     return {", CPU": results[-1].cpu_per_million("edge")}, messages + scale.warm_messages
 
 
-def _compared(nats: Nats, scale: Scale, run: int, turn: Turn) -> tuple[Sample, dict[str, float]]:
+def _compared(
+    nats: Nats, scale: Scale, run: int, turn: Turn
+) -> tuple[Sample, dict[str, list[float]], dict[str, float]]:
     """All three run at once and have their turns in an order that runs back as it ran forth,
     so that a machine that grows faster or slower does so for all three.
 
     Returns:
-        The mean figure of each, and the spans that each made of a message.
+        The median figures, those of each round, and the spans that each made of a message.
     """
     sample = Sample()
     with ExitStack() as stack:
@@ -128,7 +130,7 @@ def _compared(nats: Nats, scale: Scale, run: int, turn: Turn) -> tuple[Sample, d
         order = order[run % len(order) :] + order[: run % len(order)]
         figures: dict[str, list[float]] = {}
         spans: dict[str, float] = {}
-        for _ in range(scale.slices):
+        for _ in range(scale.rounds):
             for name in order:
                 with _scraped(systems[name], RATIOS[name], sample):
                     found, messages = turn(systems[name], RATIOS[name], scale, sample)
@@ -137,9 +139,9 @@ def _compared(nats: Nats, scale: Scale, run: int, turn: Turn) -> tuple[Sample, d
                 spans[name] = _counted(sink) / max(1, messages)
             order.reverse()
     for name, each in figures.items():
-        sample.values[name] = statistics.mean(each)
+        sample.values[name] = statistics.median(each)
     _check(spans, sample)
-    return sample, spans
+    return sample, figures, spans
 
 
 @contextmanager

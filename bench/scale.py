@@ -17,7 +17,8 @@ class Scale:
         warm, seconds: of an echo, before the measured window and in it.
         idle, rooms: connections in one room, and those in a room each.
         settle: longest wait for an edge's memory to stay the same.
-        slices: how often each configuration of `observed.py` has its turn in a run.
+        slices: how often each tracing configuration has its turn in a run.
+        rounds: the same, for each configuration of `observed.py`.
         slice: how long such a turn is.
     """
 
@@ -33,6 +34,7 @@ class Scale:
     rooms: int = 2000
     settle: float = 10.0
     slices: int = 2
+    rounds: int = 4
     slice: float = 2.5
 
 
@@ -51,5 +53,6 @@ QUICK = Scale(
     rooms=20,
     settle=0.5,
     slices=1,
+    rounds=1,
     slice=0.4,
 )

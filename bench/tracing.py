@@ -60,7 +60,7 @@ def export_lag(nats: Nats, scale: Scale, run: int) -> Sample:
         for how in LOOPS:
             with helper("lag", port, how) as loop:
                 loop.hear("ready")
-                loop.tell(seconds=scale.seconds)
+                loop.tell(warm=scale.warm * 2, seconds=scale.seconds)
                 found = loop.hear("lag")
             sample.values[f"{how} p99"] = found["p99"]
             sample.values[f"{how} max"] = found["max"]

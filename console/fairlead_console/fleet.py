@@ -83,7 +83,8 @@ class Fleet:
 
     def looked(self, now: float, clock: float) -> None:
         """All that answer have had the time to. Args: clock: seconds since the epoch, for people."""
-        for report in [*_silent(self._edges, now), *_silent(self._workers, now)]:
+        silent: list[Report] = [*_silent(self._edges, now), *_silent(self._workers, now)]
+        for report in silent:
             gone = {"role": report.role, "id": report.id, "host": report.host}
             self._gone.appendleft({**gone, "at": clock, "drained": report.draining})
         kept = {

@@ -34,7 +34,7 @@ class Refused(Exception):
     """The request is answered with a problem.
 
     Attributes:
-        status: of the answer. because: one of a few words, for metrics.
+        status, detail: of the answer. because: one of a few words, for metrics.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Refused(Exception):
     ) -> None:  # fmt: skip
         super().__init__(detail)
         self.status = status
+        self.detail = detail
         self.because = because or _BECAUSE.get(status, "policy")
         self.response = problem_response(status, detail, headers, **members)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from fairlead import runstore
 from fairlead.errors import BadName, NotStored
-from fairlead.protocol import runlog
+from fairlead.protocol import envelope, runlog
 from fairlead.protocol.cursor import Position, RunPlace
 from fairlead.protocol.envelope import Answer, Kind, Wish, decode_work
 from fairlead.protocol.manifest import Route
@@ -158,7 +158,7 @@ async def cancel(
     """
     who = await _who(host, settled, leaving, hop)
     if settled.route.resume is None:
-        if not await host.runs.wish(asked.run, asked.key, who, Wish.CANCEL):
+        if not await host.runs.wish(asked.run, asked.key, who, Wish.CANCEL, settled.route):
             raise _unknown(asked.run)
         return
     _, opening, _, last = await _found(host, settled, asked, who)
@@ -169,19 +169,44 @@ async def cancel(
         raise Refused.by_worker(failure)
 
 
-async def cancel_anywhere(host: Host, run: str, key: str, who: str) -> bool:
-    """End a run of any workflow, for a client that names it; False if that may, or can, not be."""
-    if await host.runs.wish(run, key, who, Wish.CANCEL):
-        return True
+async def cancel_anywhere(host: Host, context: bytes, run: str, key: str) -> None:
+    """End a run of any workflow, for a connection that names it: as a DELETE of its endpoint.
+
+    Who the client is elsewhere counts for nothing. The policies of the run's own workflow are
+    asked, with the query and the headers of the connection, whose `context` this is, and with the
+    path that the run was begun at.
+
+    Raises:
+        Refused: as `cancel`.
+    """
+    inbound, path = await _place(host, run)
+    named = host.bus.subjects.workflow_of_inbound(inbound)
+    route = next((r for r in host.fleet.table if (r.feature, r.workflow) == named), None)
+    if route is None:
+        raise _unknown(run)
+    theirs = replace(envelope.decode_context(context), path=path, subject=None)
+    settled = Settled(route, inbound, envelope.encode_context(theirs))
+    never = asyncio.get_running_loop().create_future()  # it is ended also for who leaves meanwhile
+    await cancel(host, settled, Asked(run, key), never, None)
+
+
+async def _place(host: Host, run: str) -> tuple[str, dict[str, str]]:
+    """NATS subject and path parameters of a run: of an edge's own, or of one that is kept.
+
+    Raises:
+        Refused: 404, 503.
+    """
+    found = await host.runs.place(run)
+    if found is not None:
+        return found
     try:
-        _, opening = await runstore.opening(host.bus, run)
-    except (LookupError, NotStored):
-        return False
-    named = host.bus.subjects.workflow_of_inbound(opening.inbound)
-    routes = [r for r in host.fleet.table if (r.feature, r.workflow) == named]
-    if not routes or not _may(opening, key, who):
-        return False
-    return await host.runs.cancel(run, routes[0], opening.inbound) is None
+        async with asyncio.timeout(host.settings.worker_wait):
+            _, opening = await runstore.opening(host.bus, run)
+    except LookupError:
+        raise _unknown(run) from None
+    except (NotStored, TimeoutError) as error:
+        raise Refused.without_nats("the run cannot be read", error) from None
+    return opening.inbound, envelope.decode_context(envelope.decode_work(opening.work).context).path
 
 
 def _may(opening: Opening, key: str, who: str) -> bool:

@@ -51,8 +51,12 @@ class Buffers:
         """How many have something waiting, by the `overflow` of their trigger. Called from any thread."""
         return Counter(client.route.overflow for client in list(self._waiting))
 
+    def waiting(self, client: Slow) -> int:
+        """Bytes that wait for a client."""
+        return self._waiting.get(client, 0)
+
     @property
-    def waiting(self) -> int:
+    def clients(self) -> int:
         """How many have something waiting."""
         return len(self._waiting)
 

@@ -21,7 +21,7 @@ from fairlead.protocol.frames import Cancel
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, Close, problem
 from fairlead.telemetry import parent_of
-from fairlead_edge.admission import Settled
+from fairlead_edge.admission import Refused, Settled
 from fairlead_edge.asgi import AsgiProtocol
 from fairlead_edge.attach import cancel_anywhere
 from fairlead_edge.buffers import PER_CLIENT
@@ -207,9 +207,10 @@ class Connection:
             self.scope.cancel(frame.ref)
 
     async def _cancel_elsewhere(self, run: str, key: str) -> None:
-        if not await cancel_anywhere(self.host, run, key, self.who):
-            detail = f"run {run[:80]!r} is not known here, or needs its token as key"
-            self._send(frames.error(problem(404, detail)))
+        try:
+            await cancel_anywhere(self.host, self.settled.context, run, key)
+        except Refused as refused:
+            self._send(frames.error(problem(refused.status, refused.detail)))
 
     # What the scope tells
 

@@ -13,6 +13,7 @@ from fairlead.bus import Bus
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
 from fairlead.protocol.envelope import Answer, DataType, Wish
+from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import NO_WORKER, problem
 from fairlead_edge.buffers import PER_CLIENT
 from fairlead_edge.runs import Runs
@@ -20,6 +21,8 @@ from fairlead_edge.runs import Runs
 
 class Showing(Protocol):
     """The stream of events that shows the run."""
+
+    route: Route
 
     def show_item(
         self, data_type: DataType, data: bytes, meta: dict[str, Any] | None, id: None, sequence: int
@@ -53,9 +56,14 @@ class Copy:
         self._waiting = 0
         self._interest = bus.subscribe(bus.subjects.run_live(run), self._heard)
 
+    @property
+    def route(self) -> Route:
+        """Whose policies let the client in."""
+        return self._stream.route
+
     async def granted(self) -> bool:
         """Ask for it; what is said from now on is heard."""
-        return await self._runs.wish(self.run, self.key, self.who, Wish.COPY)
+        return await self._runs.wish(self.run, self.key, self.who, Wish.COPY, self.route)
 
     def enter(self) -> None:
         self._runs.copied(self)

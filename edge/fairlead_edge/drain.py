@@ -4,47 +4,98 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import NamedTuple
 
 from fairlead import logs
 from fairlead.protocol.problems import Close
 from fairlead_edge.host import Host
+from fairlead_edge.ws import CLOSE_WITHIN
 
 log = logs.get("fairlead.edge")
 
 ACKS_WITHIN = 5.0
 """Seconds to wait for what workers have in hand."""
 
+RATE = 2000
+"""Clients that may come back to the other edges in a second: they must not all come at once."""
+
 BATCH, PAUSE = 100, 0.05
-"""Clients that are closed at a time, and seconds between: they must not all come back at once."""
+"""Clients that are closed at a time where there are few, and seconds between."""
+
+COME_BACK = 1.0
+"""Seconds over which those of a batch come back."""
+
+
+class Pace(NamedTuple):
+    """How the clients leave.
+
+    Attributes:
+        rate: of them in a second.
+        within: seconds in which each comes back after it was closed. What the grace is too short
+            to spread, the clients do.
+    """
+
+    rate: float
+    within: float
+
+    @classmethod
+    def of(cls, clients: int, seconds: float) -> Pace:
+        """Args: seconds: that there are until the last is to be closed."""
+        spread = clients / RATE
+        if spread <= seconds:
+            return cls(RATE, COME_BACK)
+        return cls(clients / seconds, COME_BACK + spread - seconds)
+
+    def draw(self) -> int:
+        """When one client is to come back, in ms: at random in the second half, as those who are
+        told so may draw once more, between 0 and this."""
+        return int(1000 * self.within * random.uniform(0.5, 1.0))
 
 
 async def drain(host: Host, grace: float) -> None:
     """Stop in the order that loses nothing. Not being ready any more is the caller's part.
 
     1. Take no more frames; wait until what is in hand is acknowledged, 5 s at most.
-    2. Tell each client when to come back, at random within half of the grace.
-    3. Close with 1012 in batches; end event streams with a `retry:`.
-    4. The server then waits until the peers have closed, as `serve.py` says.
+    2. Client by client, those who read slowly last: say when to come back, and close with 1012;
+       end event streams with a `retry:`.
+    3. The peers then close, too: `serve.py` waits for that.
 
     Args:
-        grace: seconds for all of it.
+        grace: seconds for all of it. A third is for the peers, a third at least for the closing,
+            5 s for each of the others at most.
     """
+    loop = asyncio.get_running_loop()
     clients = list(host.clients.values())
     log.info("draining", clients=len(clients))
     host.tally.drained += len(clients)
     for client in clients:
         client.stop_taking()
+    closed_by = loop.time() + grace - min(CLOSE_WITHIN, grace / 3)
+    closing = min(len(clients) / RATE, grace / 3)
     try:
-        async with asyncio.timeout(min(ACKS_WITHIN, grace)):
+        async with asyncio.timeout_at(min(loop.time() + ACKS_WITHIN, closed_by - closing)):
             await host.quiet()
     except TimeoutError:
         host.tally.unacknowledged += host.relay.outstanding
         log.warning(
             "messages are unacknowledged; their clients resend", messages=host.relay.outstanding
         )
-    spread = min(len(clients) / BATCH * PAUSE, grace / 2)
-    for first in range(0, len(clients), BATCH):
-        for client in clients[first : first + BATCH]:
-            client.announce_drain(int(random.uniform(0, 1000 + spread * 1000)))
+    await _close_all(host, closed_by)
+
+
+async def _close_all(host: Host, closed_by: float) -> None:
+    """Close all clients by then, in loop time, at the pace that this makes for."""
+    loop = asyncio.get_running_loop()
+    clients = sorted(host.clients.values(), key=host.buffers.waiting)
+    began = loop.time()
+    pace = Pace.of(len(clients), max(PAUSE, closed_by - began))
+    closed = 0
+    while closed < len(clients):
+        # By the clock: closing takes time, too.
+        due = max(closed, int(pace.rate * (loop.time() - began))) + BATCH
+        for client in clients[closed:due]:
+            client.announce_drain(pace.draw())
             client.close(Close.RESTART, "this edge is drained; reconnect")
-        await asyncio.sleep(PAUSE)
+        closed = due
+        if closed < len(clients):
+            await asyncio.sleep(PAUSE)

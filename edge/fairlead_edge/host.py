@@ -17,7 +17,7 @@ from fairlead.protocol.problems import Close
 from fairlead.protocol.subjects import CONNECTION_SEPARATOR
 from fairlead.telemetry import Tracing
 from fairlead_edge.broker import Broker
-from fairlead_edge.buffers import Buffers
+from fairlead_edge.buffers import Buffers, Slow
 from fairlead_edge.fleet import Fleet
 from fairlead_edge.hub import Hub
 from fairlead_edge.peers import Peers
@@ -33,7 +33,7 @@ from fairlead_edge.watched import Watch
 log = logs.get("fairlead.edge")
 
 
-class Client(Protocol):
+class Client(Slow, Protocol):
     """A connection of either transport, as the edge keeps it."""
 
     id: str
@@ -152,7 +152,13 @@ class Host:
 
     async def quiet(self) -> None:
         """Wait until no client has anything outstanding."""
-        while any(client.busy for client in self.clients.values()) or self.relay.outstanding:
+        # Each is looked at until it is quiet, and then no more: there may be many.
+        busy = [client for client in self.clients.values() if client.busy]
+        while True:
+            while busy and not (busy[-1].busy and busy[-1].id in self.clients):
+                busy.pop()
+            if not busy and not self.relay.outstanding:
+                return
             self._idle.clear()
             await self._idle.wait()
 

@@ -518,7 +518,7 @@ class Hub:
         heard = len(opened.room.pending)
         members, _ = opened.room.flush()
         if members:
-            opened.room.tally.fanout.add(time.perf_counter() - opened.took, heard)
+            opened.room.tally.fanout.add_alike(time.perf_counter() - opened.took, heard)
 
 
 def _patience(opened: _Open) -> float:

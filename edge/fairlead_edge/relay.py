@@ -20,7 +20,7 @@ from fairlead.bus import Bus, no_responders
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
 from fairlead.protocol.delivery import Delivery, State
-from fairlead.protocol.envelope import Answer, Control, DataType, Kind, Wish, Work
+from fairlead.protocol.envelope import Answer, Control, DataType, Kind, Wanted, Wish, Work
 from fairlead.protocol.manifest import Beat, Route
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
 from fairlead.protocol.subjects import CENSUS, parse_answer
@@ -393,16 +393,27 @@ class Relay:
 
     def _direct(self, connection: str, reply: str, data: bytes, headers: bytes) -> None:
         if data and data[0] == Answer.RUN:
-            number, key, who, wish = envelope.decode_run(data)
-            flight = self._flights.get((connection, number))
-            granted = flight is not None and flight.owner.wanted(flight, key, who, wish)
-            self._bus.publish(reply, b"1" if granted else b"0")
+            self._bus.publish(reply, self._granted(connection, envelope.decode_run(data)))
             return
         if not data or data[0] != Answer.DIRECT:
             raise Malformed(f"a connection is told {data[:1]!r}")
         there = self._peers.deliver(connection, envelope.decode_direct(data), headers)
         if reply:
             self._bus.publish(reply, b"1" if there else b"0")
+
+    def _granted(self, connection: str, wanted: Wanted) -> bytes:
+        """The answer to a wish of a client elsewhere."""
+        flight = self._flights.get((connection, wanted.number))
+        if flight is None:
+            return b"0"
+        if wanted.wish is Wish.PLACE:
+            path = envelope.decode_context(flight.work.context).path
+            return envelope.place(flight.subject, path)
+        # A subject, and the leave of policies, is worth something in their own workflow only.
+        if wanted.of != (flight.route.feature, flight.route.workflow):
+            return b"0"
+        granted = flight.owner.wanted(flight, wanted.key, wanted.who, wanted.wish)
+        return b"1" if granted else b"0"
 
     def _count(self, reply: str, data: bytes) -> None:
         """A worker asks which of its runs are wanted; the answer names those that are not."""

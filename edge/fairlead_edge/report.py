@@ -66,7 +66,7 @@ class Reporter:
                 Slow(connection=client.id, workflow=client.route.label, bytes=size)
                 for client, size in waiting
             ),
-            slow_in_all=host.buffers.waiting,
+            slow_in_all=host.buffers.clients,
             buffered=host.buffers.used,
             buffer_limit=host.buffers.limit,
             routes=sum(1 for _ in host.fleet.table),

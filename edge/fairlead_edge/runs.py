@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from fairlead import logs
@@ -16,7 +17,7 @@ from fairlead.bus import Bus, NoResponders
 from fairlead.errors import BadName
 from fairlead.protocol import envelope, runlog
 from fairlead.protocol.delivery import BEAT
-from fairlead.protocol.envelope import DataType, Kind, Wish, Work
+from fairlead.protocol.envelope import DataType, Kind, Wanted, Wish, Work
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.runlog import Viewing
 from fairlead_edge.relay import Flight, Owner, Relay
@@ -48,6 +49,9 @@ class Copy(Protocol):
     key: str
     who: str
     missed: int
+
+    @property
+    def route(self) -> Route: ...
 
     def lost(self) -> None: ...
 
@@ -183,18 +187,33 @@ class Runs:
     def copy_left(self, copy: Copy) -> None:
         self._copies.discard(copy)
 
-    async def wish(self, run: str, key: str, who: str, wish: Wish) -> bool:
-        """Ask the edge that has a run; False if none has it, or it does not grant that."""
+    async def wish(self, run: str, key: str, who: str, wish: Wish, route: Route) -> bool:
+        """Ask the edge that has a run; False if none has it, or it does not grant that.
+
+        Args:
+            route: of whom the policies let the client in, and found `who`.
+        """
+        of = route.feature, route.workflow
+        return await self._asked(run, Wanted(0, wish, of, key, who)) == b"1"
+
+    async def place(self, run: str) -> tuple[str, dict[str, str]] | None:
+        """NATS subject and path parameters of a run that an edge has; None if none has it."""
+        answer = await self._asked(run, Wanted(0, Wish.PLACE))
+        return None if answer == b"0" else envelope.decode_place(answer)
+
+    async def _asked(self, run: str, wanted: Wanted) -> bytes:
+        """What the edge of a run says; b"0" without one."""
         connection, _, number = run.rpartition("-")
         try:
             subject = self._bus.subjects.connection(connection)
-            words = envelope.run(int(number), key, who, wish)
-            return await self._bus.request(subject, words, within=BEAT) == b"1"
+            words = envelope.run(replace(wanted, number=int(number)))
+            return await self._bus.request(subject, words, within=BEAT)
         except (BadName, ValueError, NoResponders, TimeoutError):
-            return False
+            return b"0"
 
     async def _renew(self, copy: Copy) -> None:
-        if not await self.wish(copy.run, copy.key, copy.who, Wish.COPY) and self._bus.connected:
+        granted = await self.wish(copy.run, copy.key, copy.who, Wish.COPY, copy.route)
+        if not granted and self._bus.connected:
             copy.missed += 1
             if copy.missed >= HANGS_AFTER:
                 self._copies.discard(copy)

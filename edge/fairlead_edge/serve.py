@@ -26,6 +26,9 @@ from fairlead_edge.ws import CLOSE_WITHIN, PING_EVERY, PONG_WITHIN, EdgeWebSocke
 
 log = logs.get("fairlead.edge")
 
+LAST_WORDS = 0.3
+"""Seconds for the close frames of those that are still there when we are told a second time."""
+
 
 def run(settings: EdgeSettings) -> int:
     """Serve clients until SIGTERM or SIGINT.
@@ -65,17 +68,30 @@ class PublicServer(uvicorn.Server):
             )
         )
         self._listener = listener
+        self._until: float | None = None
 
     async def run_until(self, stop: asyncio.Event) -> None:
         serving = asyncio.ensure_future(self._serve([self._listener]))
         await process.unless(asyncio.shield(serving), stop)
+        if self._until is not None:
+            left = self._until - asyncio.get_running_loop().time()
+            self.config.timeout_graceful_shutdown = max(0.0, min(CLOSE_WITHIN, left))  # type: ignore[assignment]  # given to `wait_for`
         self.should_exit = True
         await serving
 
-    async def stop_listening(self) -> None:
-        """Refuse new connections; those that are there stay."""
+    async def stop_listening(self, grace: float) -> None:
+        """Refuse new connections; those that are there stay, for `grace` seconds at most."""
+        self._until = asyncio.get_running_loop().time() + grace
         for server in self.servers:
             server.close()
+
+    async def end_at(self, now: asyncio.Event) -> None:
+        """End without waiting for anybody: say 1012, and cut off who does not leave at once."""
+        await now.wait()
+        self.should_exit = self.force_exit = True
+        await asyncio.sleep(LAST_WORDS)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 async def _serve(settings: EdgeSettings) -> None:
@@ -91,6 +107,7 @@ async def _serve(settings: EdgeSettings) -> None:
     async with opened as admin_state:
         server = PublicServer(app, listener)
         serving = asyncio.create_task(server.run_until(finished))
+        ending = asyncio.create_task(server.end_at(now))
         address = listener.getsockname()
         log.info("edge listens on", host=address[0], port=address[1])
         options = BusOptions(
@@ -116,7 +133,7 @@ async def _serve(settings: EdgeSettings) -> None:
 
                 async def draining() -> None:
                     readiness.draining = True
-                    await server.stop_listening()
+                    await server.stop_listening(settings.drain_grace)
 
                 await live(app, host, stop, now, on_serving=serving_now, on_draining=draining)
             finally:
@@ -124,4 +141,5 @@ async def _serve(settings: EdgeSettings) -> None:
         finally:
             finished.set()
             await serving
+            await process.end(ending)
     log.info("edge stopped")

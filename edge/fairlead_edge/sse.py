@@ -47,7 +47,7 @@ HIGH_WATER = 64 * 1024
 """Bytes from which on what waits for a client is counted among what the edge holds."""
 
 RETRY = 1000
-"""Milliseconds after which an EventSource comes back, when the edge is drained."""
+"""Milliseconds after which an EventSource comes back that we close for a reason of its own."""
 
 
 def named_event(name: str, data: Any, id: str | None = None) -> bytes:
@@ -130,6 +130,7 @@ class Stream(Owner):
         self._ended = False
         self._gone = False
         self._failure: int | None = None
+        self._announced = False
         self._text = route.format == "text"
 
     @property
@@ -310,15 +311,16 @@ class Stream(Owner):
     # What the room and its peers tell
 
     def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
-        if self.cut.done():
-            return True
         slow = self._waiting > HIGH_WATER
+        waiting = Waiting.of(batch.watches, slow) if batch and batch.watches else None
         self._room_waiting += len(data)
         if self._room_waiting > PER_CLIENT:
             self.give_up()
+        if self.cut.done():
+            if waiting is not None:
+                waiting.lost()
             return True
-        watched = batch is not None and batch.watches
-        self._write(data, Waiting.of(batch.watches, slow) if batch and watched else None)
+        self._write(data, waiting)
         return slow
 
     def give_up(self) -> None:
@@ -418,11 +420,13 @@ class Stream(Owner):
         pass  # a stream takes nothing
 
     def announce_drain(self, within: int) -> None:
+        self._announced = True
         self._write(b"retry: %d\n\n" % within, None)
 
     def close(self, code: Close, reason: str) -> None:
         """End the stream from our side; the client's EventSource comes back."""
-        self._write(b"retry: %d\n\n" % RETRY, None)
+        if not self._announced:  # an EventSource keeps to the last one
+            self._write(b"retry: %d\n\n" % RETRY, None)
         self._end()
 
     def closed(self) -> None:

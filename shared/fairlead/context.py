@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from enum import Enum
 from functools import cached_property
-from typing import Any, ClassVar, Generic, Protocol, TypeAlias
+from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from fairlead import values
-from fairlead.errors import Missing
+from fairlead.errors import FairleadError, Missing
 from fairlead.protocol import envelope
 from fairlead.protocol.envelope import DataType
 
@@ -179,16 +179,22 @@ class Parameters(Mapping[str, str]):
 
 
 class Subject(dict[str, Any]):
-    """Who the client is, where a policy returned an object: its fields, as keys and attributes.
+    """Who the client is, where a policy returned more than a str: fields, as keys and attributes.
 
-    The object itself stays on the worker that asked; this is what JSON makes of it.
+    Those of a dict, or that a dataclass, a named tuple or a pydantic model declares (names that
+    begin with `_` are left out), and its id. Of any other object there is the id alone. The object
+    itself stays on the worker that asked; this is what JSON makes of it.
     """
 
     def __getattr__(self, name: str) -> Any:
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(f"the subject has no {name!r}; it has {', '.join(self)}") from None
+            raise AttributeError(
+                f"the subject has no {name!r}; it has {', '.join(self)}. To have more of it, let "
+                "the policy return a dict, a dataclass or a model: of any other object only the id "
+                "leaves its worker"
+            ) from None
 
 
 def subject_of(value: Any) -> Any:
@@ -202,7 +208,8 @@ def subject_id(subject: Any) -> str | None:
         return subject
     if isinstance(subject, Mapping):
         for key in ("id", "sub"):
-            if isinstance(found := subject.get(key), str | int):
+            found = subject.get(key)
+            if isinstance(found, str | int) and not isinstance(found, bool):
                 return str(found)
     return None
 
@@ -245,6 +252,17 @@ class Channel:
     async def broadcast(self, x: Any) -> None:
         """Send `x` to all members of the room."""
         await self._emit(Broadcast(x))
+
+    async def members(self) -> NoReturn:
+        """Who is in the room: not built in this version, as `presence=` of the trigger is not.
+
+        Raises:
+            FairleadError: always; it says what to do instead.
+        """
+        raise FairleadError(
+            "ctx.channel.members() is not built in this version of Fairlead; have a run per "
+            "connection say who comes and who leaves: broadcast at its begin and in its `finally`"
+        )
 
 
 @dataclass  # not frozen: that makes it three times as dear, on each message

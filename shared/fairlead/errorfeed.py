@@ -7,7 +7,9 @@
                                             └─▶ fl.<app>.errors ─▶ listeners of the fleet
 
 The hooks that were there before are called as before, and come back when nobody listens any
-more. What the reader of a feed breaks itself is not fed to it.
+more. What the reader of a feed breaks itself is not fed to it: a context variable marks who asks
+for an item, and with it whatever task that one begins. What hands items from one task to another
+carries the mark (`mark_of`, `take_mark`), as `fairlead.streams` does.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from typing import Any, Literal, TypedDict
 
 import orjson
@@ -100,10 +103,15 @@ class _Feed:
             self._hooks = None
 
     def report(
-        self, error: BaseException, workflow: str | None = None, trace: str | None = None
-    ) -> None:
-        """An error that nobody caught, from any thread."""
-        if _reading.get() or isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
+        self, error: BaseException, workflow: str | None = None, trace: str | None = None, *,
+        context: contextvars.Context | None = None,
+    ) -> None:  # fmt: skip
+        """An error that nobody caught, from any thread.
+
+        Args:
+            context: where it was raised; None is where this is called.
+        """
+        if mark_of(context) or isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
             return
         found = ProcessError(
             type=type(error).__name__,
@@ -190,11 +198,24 @@ class _Hooks:
     def _unretrieved(self, loop: asyncio.AbstractEventLoop, found: dict[str, Any]) -> None:
         error = found.get("exception")
         if isinstance(error, BaseException):
-            self._report(error)
+            self._report(error, context=_context_of(found))
         if self._handler is not None:
             self._handler(loop, found)
         else:
             loop.default_exception_handler(found)
+
+
+def _context_of(found: dict[str, Any]) -> contextvars.Context | None:
+    """The context of what failed: the loop's handler is called in that of whoever met the remains.
+
+    Python 3.12 calls it in the right one, uvloop and 3.11 do not, and have no way to ask for it;
+    but they tell the garbage collector.
+    """
+    for name in ("task", "future", "handle"):
+        for each in gc.get_referents(found[name]) if name in found else ():
+            if isinstance(each, contextvars.Context):
+                return each
+    return None
 
 
 _feed = _Feed()
@@ -202,29 +223,67 @@ _reading: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "fairlead_reads_errors", default=False
 )
 
+
+def mark_of(context: contextvars.Context | None = None) -> bool:
+    """Whether errors are read in a context; None is the current one."""
+    return _reading.get() if context is None else context.get(_reading, False)
+
+
+def take_mark(mark: bool) -> None:
+    """Whoever calls this reads errors from now on, if the mark says so."""
+    if mark:
+        _reading.set(True)
+
+
 attach = _feed.attach
 detach = _feed.detach
 report = _feed.report
 
 
-async def process_errors(
+def process_errors(
     scope: Literal["process", "fleet"] = "process",
 ) -> AsyncGenerator[ProcessError]:
     """Uncaught exceptions, unretrieved errors of tasks, and what `execute` raises, as they come.
 
     A reader that is more than 1,000 errors behind loses the oldest; a process tells the fleet of
-    at most 100 a second. What the reading task breaks itself, once it reads, is not among them.
+    at most 100 a second. What the reading task breaks itself, once it reads, is not among them,
+    nor what tasks break that it begins, or that read on through `fairlead.streams`. Of threads that
+    it begins, and of tasks that it feeds through a queue of its own, nothing is known: have those
+    catch what they break.
 
     Args:
         scope: of this process, or of all workers of the app.
 
     Raises:
-        FairleadError: the fleet is asked for outside of a worker.
         ValueError: another scope.
+        FairleadError: the fleet is asked for outside of a worker; raised where it is iterated.
     """
     if scope not in ("process", "fleet"):
         raise ValueError(f"scope={scope!r}; expected 'process' or 'fleet'")
-    with _feed.listening(scope) as listener:
+    return _Errors(scope)
+
+
+class _Errors(AsyncGenerator[ProcessError, None]):
+    """A feed. Who asks for its next item is a reader, whatever task that is then awaited in."""
+
+    def __init__(self, scope: Literal["process", "fleet"]) -> None:
+        self._items = _read(scope)
+
+    def asend(self, value: None) -> Coroutine[Any, Any, ProcessError]:
         _reading.set(True)
+        return self._items.asend(value)
+
+    def __anext__(self) -> Coroutine[Any, Any, ProcessError]:
+        return self.asend(None)
+
+    def athrow(self, *error: Any) -> Coroutine[Any, Any, ProcessError]:
+        return self._items.athrow(*error)
+
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        return self._items.aclose()
+
+
+async def _read(scope: Literal["process", "fleet"]) -> AsyncGenerator[ProcessError]:
+    with _feed.listening(scope) as listener:
         while True:
             yield await listener.next()

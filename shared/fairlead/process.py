@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
+import math
+import os
 import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
+
+from fairlead import logs
+
+log = logs.get("fairlead.process")
 
 GC_THRESHOLDS = (10_000, 20, 50)
 """Allocations, and collections of each generation, before the next. Python's own 700 would look
@@ -19,16 +30,29 @@ def settle() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """(stop in order, stop now): set by the first and the second SIGTERM or SIGINT."""
+def signals(
+    heard: Callable[[int], None] = lambda number: None,
+) -> tuple[asyncio.Event, asyncio.Event]:
+    """(stop in order, stop now): set by the first and the second SIGTERM or SIGINT.
+
+    Args:
+        heard: told 1, 2, … at each, between two instructions of whatever runs: also where
+            something blocks the loop. It may no more than set a value.
+    """
     stop, now = asyncio.Event(), asyncio.Event()
-
-    def told() -> None:
-        (now if stop.is_set() else stop).set()
-
     loop = asyncio.get_running_loop()
+    numbers = itertools.count(1)
+
+    def told(*_: object) -> None:
+        number = next(numbers)
+        heard(number)
+        try:
+            loop.call_soon_threadsafe((stop if number == 1 else now).set)
+        except RuntimeError:  # the loop has ended, and something holds the process all the same
+            os._exit(0)
+
     for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, told)
+        signal.signal(each, told)  # the loop's own handlers wait for their turn on it
     return stop, now
 
 
@@ -62,3 +86,47 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
         _, left = await asyncio.wait(left, timeout=0.1)
     # What one of them raised is nobody's any more; it is only to be looked at.
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class LastResort:
+    """Ends the process when its time is over, whatever still runs in it.
+
+    Python waits for a task that swallows its cancellation, and for a thread that does not return,
+    for ever; and while something blocks the loop nothing else on it has its turn. So this is a
+    thread. `finally` blocks that still wait, and functions given to `atexit`, do not run.
+
+    Attributes:
+        code: exit code: 1 until the owner says that all was handed over.
+    """
+
+    LOOK = 0.25
+    """Seconds between two looks at the time."""
+
+    def __init__(self) -> None:
+        self.code = 1
+        self._at = math.inf
+        threading.Thread(target=self._wait, name="last resort", daemon=True).start()
+
+    def within(self, seconds: float) -> None:
+        """So much time is left, or less. No more than an assignment: signal handlers call it."""
+        self._at = min(self._at, time.monotonic() + seconds)
+
+    def _wait(self) -> None:
+        while (left := self._at - time.monotonic()) > 0:
+            time.sleep(min(left, self.LOOK))
+        log.warning("the process is ended, though something still runs", threads=_running())
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(self.code)
+
+
+def _running() -> str:
+    """The threads that Python would wait for, and where they are."""
+    frames = sys._current_frames()
+    found = []
+    for thread in threading.enumerate():
+        frame = frames.get(thread.ident or 0)
+        if frame is not None and not thread.daemon:
+            code = frame.f_code
+            found.append(f"{thread.name} in {code.co_filename}:{frame.f_lineno} {code.co_name}")
+    return ", ".join(found)

@@ -163,8 +163,9 @@ async def append(bus: Bus, run: str, entry: Entry, after: int) -> int:
         "Nats-Expected-Last-Subject-Sequence": str(after),
     }
     if entry.begins:
-        # Two workers may begin the same attempt: they must not be taken for one.
-        headers["Nats-Msg-Id"] += f":{runlog.decode_start(entry.said[0]).worker}"
+        # Two may begin the same attempt, on one worker even: they must not be taken for one.
+        start = runlog.decode_start(entry.said[0])
+        headers["Nats-Msg-Id"] += f":{start.worker}:{start.at}"
     try:
         return (await bus.store(subject, data, headers)).sequence
     except OutOfOrder:

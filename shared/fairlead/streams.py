@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar, overload
 
-from fairlead.errorfeed import process_errors
+from fairlead.errorfeed import mark_of, process_errors, take_mark
 from fairlead.protocol import durations
 
 __all__ = [
@@ -45,6 +46,9 @@ U = TypeVar("U")
 
 Seconds = float | str
 
+TURN = 64
+"""Items dropped one after the other, after which others on the loop have their turn."""
+
 
 # One source, item by item
 
@@ -63,9 +67,13 @@ async def filter(
 ) -> AsyncGenerator[T]:
     """The items for which `function`, plain or async, is true."""
     async with _closing(source) as items:
+        dropped = 0
         async for item in items:
             if await _result(function(item)):
                 yield item
+            else:
+                dropped += 1
+                await _others_turn(dropped)
 
 
 async def tap(
@@ -116,11 +124,14 @@ async def throttle(source: AsyncIterable[T], seconds: Seconds) -> AsyncGenerator
     pause = durations.seconds(seconds)
     clock = asyncio.get_running_loop().time
     async with _closing(source) as items:
-        next_at = clock()
+        next_at, dropped = clock(), 0
         async for item in items:
             if clock() >= next_at:
                 next_at = clock() + pause
                 yield item
+            else:
+                dropped += 1
+                await _others_turn(dropped)
 
 
 async def interval(seconds: Seconds) -> AsyncGenerator[int]:
@@ -156,8 +167,7 @@ async def _merged(sources: tuple[AsyncIterable[T], ...]) -> AsyncGenerator[T]:
                 if reader.ended:
                     readers.remove(reader)
                     continue
-                item = reader.task.result()
-                yield item
+                yield reader.take()
                 reader.read()
 
 
@@ -173,14 +183,14 @@ async def debounce(source: AsyncIterable[T], seconds: Seconds) -> AsyncGenerator
             await asyncio.wait([reader.task])
             if reader.ended:
                 return
-            item = reader.task.result()
+            item = reader.take()
             reader.read()
             while not reader.ended:
                 done, _ = await asyncio.wait([reader.task], timeout=quiet)
                 if not done:
                     break
                 if not reader.ended:
-                    item = reader.task.result()
+                    item = reader.take()
                     reader.read()
             yield item
 
@@ -204,7 +214,7 @@ async def buffer(
             left = None if due is None else max(0.0, due - clock())
             done, _ = await asyncio.wait([reader.task], timeout=left)
             if done and not reader.ended:
-                held.append(reader.task.result())
+                held.append(reader.take())
                 reader.read()
                 if len(held) == 1 and within is not None:
                     due = clock() + within
@@ -244,6 +254,7 @@ class Subject(AsyncIterable[T]):
             raise RuntimeError("the subject is closed; nobody would read this")
         for reader in self._readers:
             self.dropped += reader.push(item, self._bound)
+            reader.mark = reader.mark or mark_of()
 
     def close(self) -> None:
         """End it: readers read what they have, and then their streams end."""
@@ -270,6 +281,7 @@ class _Reading(AsyncIterator[T]):
     """One reader of a Subject."""
 
     def __init__(self, subject: Subject[T]) -> None:
+        self.mark = False
         self.news = asyncio.Event()
         self._subject = subject
         self._items: deque[T] = deque()
@@ -291,6 +303,7 @@ class _Reading(AsyncIterator[T]):
                 raise StopAsyncIteration
             self.news.clear()
             await self.news.wait()
+        take_mark(self.mark)
         return self._items.popleft()
 
     async def aclose(self) -> None:
@@ -306,6 +319,12 @@ async def _result(value: Awaitable[U]) -> U: ...
 async def _result(value: U | Awaitable[U]) -> U: ...
 async def _result(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
+
+
+async def _others_turn(dropped: int) -> None:
+    """A source that never waits must not hold the loop while its items are dropped."""
+    if dropped % TURN == 0:
+        await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
@@ -325,19 +344,27 @@ async def _close(items: AsyncIterator[Any]) -> None:
 
 
 class _Reader:
-    """A source of which one item is read ahead, by a task.
+    """A source of which one item is read ahead, by a task for each, all in one context.
 
     Attributes:
         task: the item that is being read, or was.
     """
 
     def __init__(self, source: AsyncIterable[Any]) -> None:
+        self._context = contextvars.copy_context()
         self._items = aiter(source)
         self.read()
 
     def read(self) -> None:
         """Ask for the next item."""
-        self.task: asyncio.Task[Any] = asyncio.ensure_future(_next(self._items))
+        self.task: asyncio.Task[Any] = asyncio.create_task(
+            _next(self._items), context=self._context
+        )
+
+    def take(self) -> Any:
+        """What was read; raises what its source raised. If that reads errors, so does the caller."""
+        take_mark(mark_of(self._context))
+        return self.task.result()
 
     @property
     def ended(self) -> bool:
@@ -364,8 +391,10 @@ async def _next(items: AsyncIterator[Any]) -> Any:
 @contextlib.asynccontextmanager
 async def _reading(*sources: AsyncIterable[Any]) -> AsyncGenerator[list[_Reader]]:
     """Read all sources at once; close every one, even if closing another fails."""
-    readers = [_Reader(source) for source in sources]
+    readers: list[_Reader] = []
     try:
+        for source in sources:
+            readers.append(_Reader(source))  # noqa: PERF401 - one that is none leaves those before
         yield list(readers)
     finally:
         closed = await asyncio.gather(

@@ -30,8 +30,13 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def add(self, value: float, times: int = 1) -> None:
-        """Count a value, or several that are alike."""
+    def add(self, value: float) -> None:
+        """Count a value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def add_alike(self, value: float, times: int) -> None:
+        """Count several values that are one and the same."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
 

@@ -17,7 +17,8 @@ Overflow = Literal["disconnect", "drop_oldest", "latest"]
 OnDisconnect = Literal["cancel", "continue"]
 OnWorkerLost = Literal["error", "restart"]
 Policy = Callable[[Any], Any]
-"""Called with the context: True lets pass, an object is the subject, anything empty refuses."""
+"""Called with the context: True lets pass, who it is (a str, a dict, a dataclass, a model, an
+object with an id) is the subject and lets pass, anything empty refuses, anything else is an error."""
 
 
 MAX_RESUME = 24 * 3600.0

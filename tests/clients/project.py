@@ -119,8 +119,22 @@ async def again(ctx: SSE) -> AsyncIterator[str]:
 
 @support.sse("/kept", tag="stream", method="post", resume="1m")
 async def kept(ctx: SSE) -> AsyncIterator[int]:
-    """Ten numbers, and then one more when a file is there; a note when it is cancelled."""
-    path = ctx.body.decode()
+    """Ten numbers, and then one more when a file is there; a note when it begins, and when it is
+    cancelled."""
+    async for number in _until_there(ctx.body.decode()):
+        yield number
+
+
+@support.sse("/unwatched", tag="stream", method="post", on_disconnect="continue")
+async def unwatched(ctx: SSE) -> AsyncIterator[int]:
+    """The same, whoever is there to read it."""
+    async for number in _until_there(ctx.body.decode()):
+        yield number
+
+
+async def _until_there(path: str) -> AsyncIterator[int]:
+    with open(f"{path} begun", "w") as note:
+        note.write("begun")
     try:
         for number in range(10):
             yield number

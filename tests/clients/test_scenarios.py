@@ -31,7 +31,6 @@ STREAM = "/support/stream"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 with_each = pytest.mark.parametrize("client", ["python", "node", "browser"], indirect=True)
-outside_browsers = pytest.mark.parametrize("client", ["python", "node"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +149,28 @@ async def test_a_stream_of_tokens_is_cancelled_on_the_worker(
     assert client.all(by_leaving, "reply") == ["token"] * 3
 
 
+@with_each
+async def test_a_message_that_was_cancelled_is_not_sent_again(
+    client: Agent, standing: Fleet, tmp_path: Path
+) -> None:
+    """The connection is lost before the client hears that the server has heard it."""
+    note = str(tmp_path / "note")
+    async with line_to(standing.edge) as line:
+        await client.open(line.http("/support/realtime/endless"))
+        await client.send(note, iterate=True)
+        await client.says(note, reply="token")
+        line.deaf = True
+        await client.does("cancel", of=note)
+        await client.says(note, cancelled=True)
+        await until(Path(note).exists, "the generator was cancelled")
+        await line.cut()
+        assert (await client.says(note, "failed"))["failed"]["status"] == 499
+        another = str(tmp_path / "another")
+        await client.send(another, iterate=True, leave=1)
+        await client.says(another, "failed")
+        assert set(client.all(note, "attempt")) == {1}
+
+
 # A room
 
 
@@ -211,6 +232,30 @@ async def test_a_token_is_asked_for_before_each_attempt(
 
 
 @with_each
+async def test_a_token_is_given_before_it_expires_and_an_edge_checks_none(
+    client: Agent, standing: Fleet, room: str
+) -> None:
+    """It says so, with an error that belongs to no message; the connection stays."""
+    await client.open(standing.edge.http(room), token=True)
+    await client.says("chat", token=1)
+    await client.says("chat", status="open")
+    await client.does("refresh", of="chat")
+    await client.says("chat", token=2)
+    await client.does("refresh", of="chat", token="of my own")
+    for _ in range(2):
+        error = (await client.says("chat", "error"))["error"]
+        assert error == {
+            "status": 400,
+            "detail": "this edge checks no tokens, so it refreshes none",
+        }
+        await client.says("chat", refreshed=True)
+    await client.send("still here")
+    await client.says("still here", "acknowledged")
+    assert client.all("chat", "status") == ["open"]
+    assert client.all("chat", "token") == [1, 2], "it is asked for where none was given"
+
+
+@with_each
 async def test_it_may_be_closed(client: Agent, standing: Fleet, room: str) -> None:
     await client.open(standing.edge.http(room))
     await client.says("chat", status="open")
@@ -254,9 +299,10 @@ async def closing_with(code: int) -> AsyncIterator[str]:
         yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
 
 
-@outside_browsers
+@with_each
 @pytest.mark.parametrize("code", [1008, 4500, 4501])
-async def test_some_close_codes_are_final(client: Agent, code: int) -> None:
+async def test_some_close_codes_are_final(client: Agent, standing: Fleet, code: int) -> None:
+    client.home = standing.edge.http("/")
     async with closing_with(code) as url:
         await client.open(url)
         failed = (await client.says("chat", "failed"))["failed"]
@@ -307,7 +353,7 @@ async def test_a_drained_edge_hands_over_to_another(client: Agent, fleet: Fleet,
         assert client.all("chat", "gap") == []
 
 
-@outside_browsers
+@with_each
 async def test_what_a_killed_edge_did_not_acknowledge_is_in_the_room_once(
     client: Agent, fleet: Fleet, room: str
 ) -> None:
@@ -335,7 +381,7 @@ async def test_what_a_killed_edge_did_not_acknowledge_is_in_the_room_once(
 # Workers that go
 
 
-@outside_browsers
+@with_each
 async def test_a_message_waits_for_a_worker(client: Agent, fleet: Fleet, room: str) -> None:
     await fleet.begin()
     [worker] = fleet.app.workers
@@ -349,7 +395,7 @@ async def test_a_message_waits_for_a_worker(client: Agent, fleet: Fleet, room: s
     assert client.all("chat", "status") == ["open", "waiting", "open"]
 
 
-@outside_browsers
+@with_each
 async def test_a_killed_worker_is_a_restart(client: Agent, fleet: Fleet, tmp_path: Path) -> None:
     """Of the answer to a message, and of a stream, kept or not: another worker begins anew."""
     await fleet.begin()
@@ -468,6 +514,46 @@ async def test_a_run_that_is_kept_goes_on_until_it_is_cancelled(
     await client.stream(standing.edge.http(f"{STREAM}/kept"), body=str(never))
     await client.says("stream", read=9, cursor=True)
     await client.does("cancel", of="stream")
+    await client.says("stream", ended=True)
+    await until((tmp_path / "never cancelled").exists, "the generator was cancelled")
+
+
+@with_each
+@pytest.mark.parametrize("path", ["kept", "unwatched"])
+async def test_a_run_is_cancelled_before_the_head_of_its_answer_has_come(
+    client: Agent, standing: Fleet, tmp_path: Path, path: str
+) -> None:
+    """It is not enough to go away: both would go on. The head says which run it is."""
+    never = tmp_path / "never"
+    async with line_to(standing.edge) as line:
+        await client.stream(line.http(f"{STREAM}/kinds"), **{"as": "before"})
+        await client.says("before", ended=True)
+        line.passing.clear()
+        await client.stream(line.http(f"{STREAM}/{path}"), body=str(never))
+        await until((tmp_path / "never begun").exists, "the run has begun")
+        await client.does("cancel", of="stream")
+        await client.says("stream", cancelling=True)
+        line.passing.set()
+        await client.says("stream", ended=True)
+        await client.says("stream", cancelled=True)
+        await until((tmp_path / "never cancelled").exists, "the generator was cancelled")
+        assert client.all("stream", "read") == []
+
+
+@with_each
+async def test_a_connection_to_another_endpoint_ends_a_run_by_its_id_and_key(
+    client: Agent, standing: Fleet, room: str, tmp_path: Path
+) -> None:
+    never = tmp_path / "never"
+    await client.open(standing.edge.http(room))
+    await client.says("chat", status="open")
+    await client.stream(standing.edge.http(f"{STREAM}/kept"), body=str(never))
+    await client.says("stream", read=9)
+    await client.does("tell", of="stream")
+    run = (await client.says("stream", "told"))["told"]
+    await client.does("end", of="chat", run=run["id"], key="another")
+    assert (await client.says("chat", "error"))["error"]["status"] == 404
+    await client.does("end", of="chat", run=run["id"], key=run["key"])
     await client.says("stream", ended=True)
     await until((tmp_path / "never cancelled").exists, "the generator was cancelled")
 

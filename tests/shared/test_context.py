@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from fairlead import testing
 from fairlead.context import (
     SSE,
     WS,
@@ -19,7 +20,7 @@ from fairlead.context import (
     reply,
     subject_id,
 )
-from fairlead.errors import Reject
+from fairlead.errors import FairleadError, Reject
 from fairlead.protocol import envelope
 from fairlead.protocol.envelope import DataType
 
@@ -109,6 +110,15 @@ async def test_the_channel_sends_to_the_client_and_to_the_room() -> None:
     await channel.broadcast(2)
     assert channel.name == "blue"
     assert said == [Reply(1), Broadcast(2, exclude_self=False)]
+
+
+async def test_who_is_in_a_room_is_not_built_yet_and_that_is_said() -> None:
+    """As `presence=` and `durable=` are refused where they are declared."""
+    for channel in (Channel("blue", nowhere), testing.ws().channel):
+        with pytest.raises(
+            FairleadError, match=r"^ctx\.channel\.members\(\) is not built .*; have"
+        ):
+            await channel.members()
 
 
 # The request

@@ -60,7 +60,7 @@ def test_what_is_counted_is_read_when_it_is_asked_for(exported: Metrics) -> None
     source = Source()
     exported.add(TABLE, source)
     source.count, source.level = 7, 1024
-    source.took.add(0.05, times=2)
+    source.took.add_alike(0.05, 2)
     source.took.add(0.5)
     source.took.add(9.0)
     found = read(exported)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
@@ -35,6 +36,34 @@ class Source:
         finally:
             await asyncio.sleep(0)  # closing may take a turn
             self.closed = True
+
+
+class Held:
+    """An iterator with an `aclose` of its own: so many numbers at once, more when it is `let`.
+
+    Attributes:
+        asked: how many items were asked for; waits: that one is asked for which it does not give.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.asked = 0
+        self.closed = 0
+        self.waits = asyncio.Event()
+        self.let = asyncio.Event()
+
+    def __aiter__(self) -> Held:
+        return self
+
+    async def __anext__(self) -> int:
+        self.asked += 1
+        if self.asked > self.count:
+            self.waits.set()
+            await self.let.wait()
+        return self.asked - 1
+
+    async def aclose(self) -> None:
+        self.closed += 1
 
 
 class Foreign:
@@ -111,18 +140,22 @@ async def test_a_reader_that_leaves_early_closes_the_source(operator: Operator) 
 
 @each_operator
 async def test_a_cancelled_reader_closes_a_source_that_never_ends(operator: Operator) -> None:
-    source = Source()
-    source.pause = 3600
-    reading = asyncio.ensure_future(collected(operator(source)))
-    while source.made == 0 and not reading.done():
-        await asyncio.sleep(0)
-        if source.made == 0:
-            break
-    await asyncio.sleep(0)
+    """No generator, which a cancellation would have closed already."""
+    source, heard = Held(1), asyncio.Event()
+
+    async def read() -> None:
+        async for _ in operator(source):
+            heard.set()
+
+    reading = asyncio.ensure_future(read())
+    async with asyncio.timeout(10):
+        await heard.wait()
+        await source.waits.wait()
+    assert source.closed == 0
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
-    assert source.closed or source.made == 0
+    assert source.closed == 1
 
 
 @each_operator
@@ -198,6 +231,38 @@ async def test_merge_reads_one_item_of_each_ahead() -> None:
     assert slow.closed
 
 
+@pytest.mark.parametrize(
+    ("operator", "gives", "asked"),
+    [
+        (lambda s: streams.merge(s), 0, 1),
+        (lambda s: streams.debounce(s, 0.01), 2, 4),
+        (lambda s: streams.buffer(s, 3), [0, 1, 2], 4),
+        (lambda s: streams.buffer(s, 100, 0.01), [0, 1, 2], 4),
+    ],
+    ids=["merge", "debounce", "buffer", "buffer of time"],
+)
+async def test_no_more_is_read_ahead_than_one_item_until_the_next_is_asked_for(
+    operator: Operator, gives: Any, asked: int
+) -> None:
+    source = Held(3)
+    stream = operator(source)
+    assert await anext(stream) == gives
+    source.let.set()  # it would give as many as are asked for
+    for _ in range(50):
+        await asyncio.sleep(0.001)
+    assert source.asked == asked
+    await stream.aclose()
+    assert source.closed == 1
+
+
+async def test_sources_that_began_are_closed_when_a_later_one_is_none() -> None:
+    """One reads already when it is found that the next cannot be read."""
+    source = Held(0)
+    with pytest.raises(TypeError, match="async"):
+        await collected(streams.merge(source, 5))  # type: ignore[arg-type]
+    assert source.closed == 1
+
+
 async def test_the_first_error_of_a_merge_wins_and_all_others_are_closed() -> None:
     failing, endless, quiet = Source(1, fails=True), Source(), Source(pause=3600)
     with pytest.raises(LookupError):
@@ -235,6 +300,19 @@ async def test_interval_counts_from_zero_at_once() -> None:
     await stream.aclose()
 
 
+async def test_an_interval_whose_reader_was_late_goes_on_from_there() -> None:
+    """Numbers that nobody could take are not made up for, one right after the other."""
+    clock = asyncio.get_running_loop().time
+    stream = streams.interval("20ms")
+    assert await anext(stream) == 0
+    await asyncio.sleep(0.2)
+    assert await anext(stream) == 1
+    late = clock()
+    assert [await anext(stream) for _ in range(3)] == [2, 3, 4]
+    assert clock() - late >= 0.059
+    await stream.aclose()
+
+
 async def test_an_item_that_takes_too_long_is_a_timeout_and_closes_the_source() -> None:
     source = Source(pause=0.001)
     stream = streams.timeout(source, 0.05)
@@ -258,6 +336,48 @@ async def test_throttle_drops_what_comes_too_soon() -> None:
     subject.push(3)
     assert await second == 3
     await stream.aclose()
+
+
+async def test_throttle_makes_a_pause_after_each_item_also_after_a_silence() -> None:
+    """What was not said in time is no credit for a burst."""
+    subject: Subject[int] = Subject()
+    stream = streams.throttle(subject, 0.05)
+    found = asyncio.ensure_future(collected(stream))
+    await asyncio.sleep(0)
+    subject.push(0)
+    await asyncio.sleep(0.3)
+    for number in range(1, 5):
+        subject.push(number)
+    await asyncio.sleep(0.06)
+    subject.push(5)
+    subject.close()
+    assert await found == [0, 1, 5]
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [lambda s: streams.filter(s, lambda x: False), lambda s: streams.throttle(s, 3600)],
+    ids=["filter", "throttle"],
+)
+async def test_what_drops_many_items_lets_others_have_their_turn(operator: Operator) -> None:
+    """A source that never waits, and of which little comes out, would hold the loop."""
+    turns = 0
+
+    async def quick() -> AsyncGenerator[int]:
+        for number in range(10_000):
+            yield number
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    assert len(await collected(operator(quick()))) <= 1
+    beside.cancel()
+    assert turns > 100
+    await asyncio.wait([beside])
 
 
 async def test_debounce_waits_until_it_is_quiet_and_keeps_the_last() -> None:
@@ -329,6 +449,16 @@ async def test_a_subject_feeds_operators_and_forgets_readers_that_left() -> None
     subject.push(1)
     assert await first == 2
     await stream.aclose()
+    subject.push(1)
+    subject.push(2)
+    assert subject.dropped == 0
+
+
+async def test_a_reader_that_was_dropped_without_a_word_is_forgotten() -> None:
+    subject: Subject[int] = Subject(bound=1)
+    reader = aiter(subject)
+    del reader
+    gc.collect()
     subject.push(1)
     subject.push(2)
     assert subject.dropped == 0

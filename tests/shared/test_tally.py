@@ -16,7 +16,7 @@ def test_a_value_falls_into_the_first_bucket_that_holds_it() -> None:
 
 def test_values_that_are_alike_are_counted_at_once() -> None:
     made = Histogram((1.0,))
-    made.add(0.25, times=4)
+    made.add_alike(0.25, 4)
     assert made.counts == [4, 0]
     assert made.sum == 1.0
 

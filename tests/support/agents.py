@@ -7,6 +7,8 @@ What comes of it is a dict: `of` names the connection, message or stream, and be
 - read, reply: data that came, with `attempt` and whether it has a cursor
 - acknowledged: the id; failed: status, detail and code of an error; ended: without one, and of a
   stream also `id` and `trace`; told: where others find a run, its id, key and cursor
+- error: status and detail of what failed and belongs to no message
+- cancelling: it was begun; cancelled, refreshed: it is done
 """
 
 from __future__ import annotations
@@ -40,7 +42,10 @@ class Agent(ABC):
 
     Attributes:
         outcomes: all that came of what it was told, in order.
+        home: URL of an edge that a browser has its page from; "" is that of the first command.
     """
+
+    home = ""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
@@ -153,7 +158,22 @@ class InPython(Agent):
     async def _cancel(self, of: str) -> None:
         cancelling = self._known[of].cancel()
         if cancelling is not None:
-            await cancelling
+            task = asyncio.ensure_future(cancelling)
+            await asyncio.sleep(0)  # its first step is done
+            self._say(of, cancelling=True)
+            try:
+                await task
+            except FairleadError as error:
+                self._failed(of, error)
+                return
+        self._say(of, cancelled=True)
+
+    async def _end(self, of: str, run: str, key: str | None = None) -> None:
+        await self._known[of].cancel(run, key)
+
+    async def _refresh(self, of: str, token: str | None = None) -> None:
+        await self._known[of].refresh(token)
+        self._say(of, refreshed=True)
 
     async def _close(self, of: str) -> None:
         await self._known[of].close()
@@ -178,6 +198,10 @@ class InPython(Agent):
         it.on("status", lambda change: self._say(name, status=change.status))
         it.on("gap", lambda gap: self._say(name, gap=gap.reason))
         it.on("restart", lambda restart: self._say(name, restart=restart.attempt))
+        if isinstance(it, Connection):
+            it.on("error", lambda error: self._say(
+                name, error={"status": error.status, "detail": error.detail}
+            ))  # fmt: skip
 
     async def _read(self, items: Connection | Run, name: str, leave: int | None = None) -> None:
         try:
@@ -271,7 +295,7 @@ class InBrowser(Agent):
 
     async def does(self, command: str, **arguments: Any) -> None:
         if not self._loaded:
-            await self._load(arguments["url"])
+            await self._load(self.home or arguments["url"])
         call = "([command, given]) => void doer[command](given)"
         await self._tab.evaluate(call, [command, arguments])
 

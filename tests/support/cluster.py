@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fairlead.dev import ports
-from support.system import NatsServer, until
+from support.system import NatsServer, Process, until
 
 CONFIG = """
 server_name: {name}
@@ -36,7 +36,17 @@ class Cluster:
             )
             for name, port in routes.items()
         }
-        self.url = ",".join(server.url for server in self.servers.values())
+        self.url = self.urls(*self.servers)
+
+    def urls(self, *names: str) -> str:
+        """Of some of them, for a process that begins there."""
+        return ",".join(self.servers[name].url for name in names)
+
+    def process(self, name: str) -> Process:
+        """The running one of this name."""
+        process = self.servers[name].process
+        assert process is not None
+        return process
 
     async def start(self) -> None:
         await asyncio.gather(*(server.start() for server in self.servers.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from support.system import Edge, cut
@@ -17,12 +17,15 @@ class Line:
         port: where a client finds it.
         edge: where it leads to; a test may let it lead to another, as a balancer does.
         deaf: the client hears nothing any more, though it is heard.
+        passing: answers pass; while it is cleared they wait here, for a client that may go meanwhile.
     """
 
     def __init__(self, edge: Edge) -> None:
         self.port = 0
         self.edge = edge
         self.deaf = False
+        self.passing = asyncio.Event()
+        self.passing.set()
         self._ends: list[asyncio.StreamWriter] = []
 
     def http(self, path: str) -> str:
@@ -36,16 +39,18 @@ class Line:
             return
         self._ends += [writer, far_writer]
         await asyncio.gather(
-            self._copy(reader, far_writer, lambda: False),
-            self._copy(far_reader, writer, lambda: self.deaf),
+            self._copy(reader, far_writer, answers=False),
+            self._copy(far_reader, writer, answers=True),
         )
 
     async def _copy(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, drops: Callable[[], bool]
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                if not drops():
+                if answers:
+                    await self.passing.wait()
+                if not (answers and self.deaf):
                     writer.write(data)
             await cut(writer)
 
@@ -61,7 +66,13 @@ class Line:
 
 @asynccontextmanager
 async def line_to(edge: Edge) -> AsyncIterator[Line]:
-    line = Line(edge)
+    async with served(Line(edge)) as line:
+        yield line
+
+
+@asynccontextmanager
+async def served(line: Line) -> AsyncIterator[Line]:
+    """A line that clients can call."""
     server = await asyncio.start_server(line.pass_on, "127.0.0.1", 0)
     line.port = server.sockets[0].getsockname()[1]
     try:

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from support.proof import Times
 from support.system import V1, Edge, until
 
 ENDPOINT = "/support/realtime/rooms"
@@ -76,12 +77,10 @@ class Outcome:
     duplicates: int
     out_of_order: int
     failed: int
-    slowest: float
-    p99: float
+    acks: Times
 
     @classmethod
     def of(cls, talks: list[Talk]) -> Outcome:
-        acks = sorted(itertools.chain.from_iterable(talk.acks for talk in talks))
         pairs = [itertools.pairwise(dict.fromkeys(talk.heard)) for talk in talks]
         return cls(
             sum(talk.said for talk in talks),
@@ -89,8 +88,7 @@ class Outcome:
             sum(len(talk.heard) - len(set(talk.heard)) for talk in talks),
             sum(b < a for a, b in itertools.chain.from_iterable(pairs)),
             sum(len(talk.failed) for talk in talks),
-            acks[-1],
-            acks[int(len(acks) * 0.99)],
+            Times.of(itertools.chain.from_iterable(talk.acks for talk in talks)),
         )
 
     def show(self, name: str, rooms: int) -> None:
@@ -98,8 +96,7 @@ class Outcome:
         sys.stdout.write(
             f"\n{name}: {rooms} rooms, {2 * rooms} connections; sent {self.said}, delivered {self.heard}, "
             f"duplicates {self.duplicates}, out of order {self.out_of_order}, dropped connections and "
-            f"errors {self.failed}; ack p99 {self.p99 * 1000:.0f} ms, slowest "
-            f"{self.slowest * 1000:.0f} ms\n"
+            f"errors {self.failed}; ack {self.acks}\n"
         )
 
 

@@ -22,6 +22,7 @@ from support.system import (
     Worker,
     edge_and_worker,
     system,
+    until,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -38,6 +39,11 @@ async def running(
 @pytest.fixture
 def edge(running: tuple[Edge, Worker]) -> Edge:
     return running[0]
+
+
+@pytest.fixture
+def worker(running: tuple[Edge, Worker]) -> Worker:
+    return running[1]
 
 
 async def received(client: ClientConnection) -> str | bytes:
@@ -349,6 +355,38 @@ async def test_a_plain_generator_is_sent_item_by_item(edge: Edge) -> None:
         assert await data_of(client) == ["one", "two"]
     async with edge.events("/support/stream/plain") as stream:
         assert await wire(stream) == [b'data: "one"\n\n', b'data: "two"\n\n']
+
+
+async def test_any_iterator_is_sent_item_by_item(edge: Edge) -> None:
+    """Not generators alone; one that nothing can be thrown into ends with a peer that is nowhere."""
+    async with edge.v1("/support/realtime/iterators") as client:
+        await client.send("list")
+        assert await data_of(client) == [1, 2]
+        await client.send("3")
+        assert await data_of(client) == [2, 1, 0]
+        await client.send("9")
+        item, error = await answers(client)
+        assert (item["data"], error["error"]["status"]) == (8, 404)
+
+
+async def test_a_plain_generator_is_closed_when_its_thread_comes_back_from_it(
+    edge: Edge, worker: Worker, tmp_path: Path
+) -> None:
+    """Its client has left meanwhile: that is no error, and its `finally` runs."""
+    note = tmp_path / "note"
+    seen = len(worker.program.lines)
+    async with edge.events(f"/support/stream/dozing?note={note}") as stream:
+        assert (await stream.next())["data"] == '"dozes"'
+        await until((tmp_path / "note.dozes").exists, "it is in its thread")
+    await until(lambda: note.exists() and note.read_text(), "its `finally`")
+    await edge_works(edge)
+    assert [line for line in worker.program.lines[seen:] if "failed" in line] == []
+
+
+async def edge_works(edge: Edge) -> None:
+    async with edge.raw("/support/realtime/echo") as client:
+        await client.send("on")
+        assert await received(client) == "on"
 
 
 # What it is told

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 
 from fairlead.dev import ports
@@ -198,8 +198,11 @@ def test_a_stop_leaves_no_process_no_port_and_only_the_store(
     with dev(folder) as it:
         url = it.websocket()
         pids = children(it.program.process.pid)
-        with connect(url, open_timeout=DEADLINE):
+        with connect(url, open_timeout=DEADLINE) as client:
             it.program.send(number)
+            with pytest.raises(ConnectionClosed) as closed:
+                client.recv(timeout=DEADLINE)
+            assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012, "it is drained"
             assert it.program.ended() == 0
         assert not [pid for pid in pids if alive(pid)]
         assert not ports.taken(it.port)

@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from fairlead.protocol.subjects import Subjects
 from fairlead.testing.clients import V1
-from support.proof import store
+from support.proof import AIM, Times, store
 from support.system import Edge, System
 
 WORDS = ["one", "two", "three"]
@@ -35,10 +35,14 @@ async def test_all_come_back_and_none_has_missed_anything(app: System, number: i
     async with asyncio.TaskGroup() as group:
         backs = [group.create_task(back(two, n, cursor)) for n, cursor in enumerate(cursors)]
     seconds = time.monotonic() - started
-    tries = sum(task.result() for task in backs)
+    tries = sum(task.result()[0] for task in backs)
+    replay = Times.of(task.result()[1] for task in backs)
+    sent = number * len(WORDS)
     sys.stdout.write(
-        f"\nherd: {number} clients in {number} rooms, all recovered in {seconds:.1f} s "
-        f"({tries - number} handshakes refused for the moment)\n"
+        f"\nherd: {number} clients in {number} rooms; sent {sent}, delivered {sent} (100.000 %), "
+        f"duplicates 0, out of order 0, not recovered 0; all recovered in {seconds:.1f} s, "
+        f"{tries - number} handshakes refused for the moment; replay {replay} (the aim, p99 below "
+        f"{AIM:g} s: {'met' if replay.p99 < AIM else 'not met'})\n"
     )
 
 
@@ -84,13 +88,14 @@ async def say(client: NatsClient, subject: str) -> None:
         await store(client, subject, word)
 
 
-async def back(edge: Edge, room: int, cursor: str) -> int:
-    """Come back and hear it all; how many handshakes that took."""
+async def back(edge: Edge, room: int, cursor: str) -> tuple[int, float]:
+    """Come back and hear it all; how many handshakes and seconds that took."""
+    began = time.monotonic()
     for tries in range(1, 100):
         with contextlib.suppress(InvalidStatus, TimeoutError):
             async with edge.v1(path(room) + f"&cursor={cursor}", open_timeout=60) as client:
                 await heard_all(client)
-                return tries
+                return tries, time.monotonic() - began
         await asyncio.sleep(0.5)
     raise AssertionError(f"room {room} was never joined")
 

@@ -177,3 +177,21 @@ async def test_policies_are_not_asked_again_when_a_run_opens_elsewhere(app: Syst
         await ann.until("restart")
         again = await ann.until("message")
         assert again["data"] == {"subject": {"id": "ann", "role": "admin"}, "attempt": 2}
+
+
+async def test_without_a_worker_nobody_is_let_in(app: System) -> None:
+    """Who would ask the policies? Both scopes, event streams, and a room that is only shown."""
+    edge, worker = await asyncio.gather(
+        app.edge("--worker-wait", "500ms"), app.worker("guarded.py")
+    )
+    await edge.serves("/support/realtime/me")
+    worker.kill()
+    await worker.ended()
+    streams = ("/support/realtime/me?user=ann", "/support/realtime/room?user=ann")
+    for path in (f"{TALK}?user=ann", f"{WHOLE}?user=ann", *streams):
+        status, headers, body = await request(edge.http(path))
+        assert (status, json.loads(body)["status"]) == (503, 503)
+        assert "retry-after" in headers
+    for path in (f"{TALK}?user=ann", f"{WHOLE}?user=ann"):
+        found, problem = await refusal(edge, path)
+        assert (found, problem["status"]) == (503, 503)

@@ -25,6 +25,7 @@ from nats.aio.client import Client
 from fairlead.protocol.subjects import KINDS
 from fairlead.testing.clients import SUBPROTOCOL
 from fairlead.testing.program import DEADLINE
+from support.console import Console, start_console
 from support.system import (
     V1,
     Edge,
@@ -41,24 +42,30 @@ from support.system import (
 
 LOUD = {
     "FAIRLEAD_LOG_LEVEL": "debug",
-    # A collector that is not there: what its exporter says of it is written, too.
     "OTEL_SDK_DISABLED": "false",
-    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
     "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
     "OTEL_EXPORTER_OTLP_HEADERS": "authorization=MARK-of-the-collector",
+    # A collector that is not there: what its exporter says of it is written, too.
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
 }
 
 
 class Siege:
     """One system in production's form, and the marks that were sent to it."""
 
-    def __init__(self, app: System, edges: list[Edge], worker: Worker, bus: Client) -> None:
+    def __init__(
+        self, app: System, edges: list[Edge], worker: Worker, console: Console, bus: Client
+    ) -> None:
         self.app = app
+        self.console = console
         self.edges = edges
         self.edge = edges[0]
         self.worker = worker
         self.bus = bus
-        self.marks: dict[str, str] = {"MARK-of-the-collector": "the headers of the exporter"}
+        self.marks: dict[str, str] = {
+            "MARK-of-the-collector": "the headers of the exporter",
+            "MARK-of-the-console": "the token of the console",
+        }
 
     def mark(self, what: str) -> str:
         """A value that is nowhere else; letters only, so that no encoding of a URL changes it."""
@@ -68,8 +75,8 @@ class Siege:
 
     @property
     def written(self) -> list[str]:
-        processes = [*self.edges, self.worker, *filter(None, [self.app.nats.process])]
-        return [line for process in processes for line in process.program.lines]
+        processes = [*self.edges, self.worker, self.console, self.app.nats.process]
+        return [line for process in filter(None, processes) for line in process.program.lines]
 
     def leaks(self) -> list[str]:
         """What of the marks can be read in the output, plain or as base64."""
@@ -105,15 +112,18 @@ def _base64(mark: str) -> list[str]:
 @pytest_asyncio.fixture
 async def siege(tmp_path: Path) -> AsyncIterator[Siege]:
     async with nats_server(tmp_path / "nats") as server, system(server, tmp_path) as app:
-        flags = ("--policy-timeout", "1s")
+        console = await start_console(app, "--token", "MARK-of-the-console", env=LOUD)
+        traced = {**LOUD, "OTEL_EXPORTER_OTLP_ENDPOINT": console.url("")}
         worker, *edges = await asyncio.gather(
-            app.worker("secretive.py", *flags, env=LOUD), app.edge(env=LOUD), app.edge(env=LOUD)
+            app.worker("secretive.py", "--policy-timeout", "1s", env=traced),
+            app.edge(env=traced),
+            app.edge(env=LOUD),
         )
         for edge in edges:
             await edge.serves("/shop/v1/stream")
         bus = await nats.connect(server.url)
         try:
-            yield Siege(app, list(edges), worker, bus)
+            yield Siege(app, list(edges), worker, console, bus)
         finally:
             await bus.close()
 
@@ -123,7 +133,7 @@ async def test_nothing_that_a_client_sent_is_in_any_log(siege: Siege) -> None:
         async with asyncio.timeout(2 * DEADLINE):
             await way(siege)
     await siege.says("a malformed message is dropped", kind="beat")
-    for process in (siege.worker, *siege.edges):
+    for process in (siege.worker, *siege.edges, siege.console):
         await process.stop()
     assert len(siege.marks) > 100
     assert siege.leaks() == []
@@ -479,6 +489,24 @@ async def manifests_that_are_none(siege: Siege) -> None:
         await bucket.put(f"{number:032x}", value.encode())
     siege.edges.append(await siege.app.edge(env=LOUD))
     await siege.says("a build is not served")
+
+
+@way
+async def what_a_console_is_sent(siege: Siege) -> None:
+    url, mark = siege.console.url, siege.mark("to the console")
+    said = json.dumps({"topic": "rooms.a", "data": mark}).encode()
+    for token, status in ((siege.mark("a wrong token"), 401), ("MARK-of-the-console", 200)):
+        headers = {"Authorization": f"Bearer {token}"}
+        assert (await request(url("/publish"), said, headers=headers))[0] == status
+    for media_type in ("application/json", "application/x-protobuf"):
+        for body in (mark.encode(), json.dumps({"resourceSpans": mark}).encode()):
+            headers = {"Content-Type": media_type, "Cookie": mark}
+            await request(url("/v1/traces"), body, headers=headers)
+            headers["Content-Encoding"] = "gzip"
+            assert (await request(url("/v1/traces"), body, headers=headers))[0] == 400
+    for path in (f"/api/traces/{mark}", f"/api/traces?{mark}={mark}", f"/{mark}"):
+        await request(url(path), headers={"Authorization": mark})
+    await siege.says("an export was refused", process="console")
 
 
 # What takes its time

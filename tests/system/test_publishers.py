@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fairlead
 from fairlead.errors import BadName, NotStored, Unusable
-from support.system import Edge, System, nats_server, system, until
+from support.system import V1, Edge, System, nats_server, system, until
 
 ROOM = "/support/realtime/rooms/blue"
 
@@ -96,23 +97,37 @@ async def test_nobody_there_is_said_with_the_url() -> None:
 
 async def test_an_outage_of_5_s_is_survived_and_a_longer_one_is_said(tmp_path: Path) -> None:
     async with nats_server(tmp_path / "nats") as nats, system(nats, tmp_path) as app:
-        await app.worker()
-        async with fairlead.connect(nats.url, app=app.app) as bus:
-            room = bus.topic("rooms.blue")
-            await room.publish("before")
-            await nats.stop()
-            began = time.monotonic()
-            publishing = [asyncio.ensure_future(room.publish(n)) for n in range(10)]
-            await asyncio.sleep(5)  # the outage
-            await nats.start()
-            cursors = await asyncio.gather(*publishing)
-            assert len(set(cursors)) == 10
-            assert time.monotonic() - began >= 5
+        edge, _ = await asyncio.gather(app.edge(), app.worker())
+        await edge.serves("/support/stream/value")
+        async with edge.v1(ROOM) as client:
+            async with fairlead.connect(nats.url, app=app.app) as bus:
+                room = bus.topic("rooms.blue")
+                await room.publish("before")
+                await nats.stop()
+                began = time.monotonic()
+                publishing = [asyncio.ensure_future(room.publish(n)) for n in range(10)]
+                await asyncio.sleep(5)  # the outage
+                await nats.start()
+                cursors = await asyncio.gather(*publishing)
+                assert len(set(cursors)) == 10
+                assert time.monotonic() - began >= 5
+                await room.publish("after")
+            heard = await _heard(client, "after")
+            assert heard[0] == "before"
+            assert sorted(heard[1:]) == list(range(10)), "each is in the room once"
         async with fairlead.connect(nats.url, app=app.app, timeout=1.0) as bus:
             await bus.topic("rooms.blue").publish("still there")
             await nats.stop()
             with pytest.raises(NotStored, match="try again with the same id"):
                 await bus.topic("rooms.blue").publish("lost")
+
+
+async def _heard(client: V1, last: str) -> list[Any]:
+    """What the room says, up to the last."""
+    heard: list[Any] = []
+    while not heard or heard[-1] != last:
+        heard.append((await client.until("message"))["data"])
+    return heard[:-1]
 
 
 # The blocking twin
@@ -148,6 +163,56 @@ async def test_all_threads_share_one_connection_that_is_made_when_it_is_needed(
         await asyncio.to_thread(room.publish, "anew")
         assert (await client.until("message"))["data"] == "anew"
         await asyncio.to_thread(bus.close)
+
+
+async def test_it_waits_an_outage_of_5_s_out_in_each_of_its_threads(tmp_path: Path) -> None:
+    """As Django's threads would: each blocks, none fails, and nothing is in the room twice."""
+    async with nats_server(tmp_path / "nats") as nats, system(nats, tmp_path) as app:
+        edge, _ = await asyncio.gather(app.edge(), app.worker())
+        await edge.serves("/support/stream/value")
+        bus = fairlead.connect_sync(nats.url, app=app.app)
+        room = bus.topic("rooms.blue")
+        async with edge.v1(ROOM) as client:
+            await asyncio.to_thread(room.publish, "before")
+            await nats.stop()
+            publishing = [
+                asyncio.ensure_future(asyncio.to_thread(room.publish, n)) for n in range(4)
+            ]
+            await asyncio.sleep(5)  # the outage
+            assert not any(each.done() for each in publishing)
+            await nats.start()
+            assert len(set(await asyncio.gather(*publishing))) == 4
+            await asyncio.to_thread(room.publish, "after")
+            heard = await _heard(client, "after")
+            assert heard[0] == "before"
+            assert sorted(heard[1:]) == list(range(4))
+        bus = fairlead.connect_sync(nats.url, app=app.app, timeout=1.0)
+        await asyncio.to_thread(bus.topic("rooms.blue").publish, "still there")
+        await nats.stop()
+        with pytest.raises(NotStored, match="try again with the same id"):
+            await asyncio.to_thread(bus.topic("rooms.blue").publish, "lost")
+        await asyncio.to_thread(bus.close)
+
+
+@pytest.mark.parametrize("way", ["async", "blocking"])
+async def test_the_environment_says_where_and_for_which_app(
+    app: System, edge: Edge, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """As it does for every command; an argument comes first."""
+    monkeypatch.setenv("FAIRLEAD_NATS", app.nats.url)
+    monkeypatch.setenv("FAIRLEAD_APP", app.app)
+    async with edge.v1(ROOM) as client:
+        if way == "async":
+            async with fairlead.connect() as bus:
+                await bus.topic("rooms.blue").publish("found")
+        else:
+            twin = fairlead.connect_sync()
+            await asyncio.to_thread(twin.topic("rooms.blue").publish, "found")
+            await asyncio.to_thread(twin.close)
+        assert (await client.until("message"))["data"] == "found"
+    async with fairlead.connect(app="another") as bus:
+        with pytest.raises(LookupError, match="is not declared"):
+            await bus.topic("rooms.blue").publish("x")
 
 
 async def test_on_an_event_loop_it_says_what_to_use_instead(app: System) -> None:

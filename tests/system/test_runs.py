@@ -343,7 +343,7 @@ async def test_who_waited_for_an_answer_takes_no_run_that_another_took_meanwhile
             take_up = envelope.encode_work(
                 Work(Kind.REOPEN, DataType.BINARY, b"", id=reader.run["run"])
             )
-            inbound = subjects.inbound("Runs", "count", "-", "-")
+            inbound = subjects.inbound("runs", "count", "-", "-")
             await client.publish(inbound, take_up, subjects.answer("test", "test-1", 1, 1))
             while (await control.next_msg(timeout=10)).data != b"?":
                 pass  # the edge says who reads

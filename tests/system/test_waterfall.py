@@ -382,6 +382,29 @@ async def test_of_a_long_answer_to_a_room_the_first_hundred_items_have_spans(
     ]
 
 
+async def test_what_clients_send_and_who_they_are_is_in_no_span(traced: Traced) -> None:
+    """Marked data, inputs, headers and subjects, by every way that has spans."""
+    edge, mark = traced.edges[0], "marked-7f3a"
+    headers = {"authorization": f"Bearer {mark}", "cookie": f"session={mark}"}
+    path = new_room("letters")
+    async with edge.v1(f"{path}?name={mark}", additional_headers=headers) as client:
+        await client.send({"to": mark, "text": mark}, traceparent=new_parent())
+        await client.each("message", "ack")
+        await client.send({"to": f"no {mark}", "text": mark}, traceparent=new_parent())
+        assert (await client.until("error"))["error"]["status"] == 404
+    async with edge.v1(f"{new_room('talk')}?name={mark}", additional_headers=headers) as client:
+        await client.send(mark, traceparent=new_parent())
+        await client.until("ack")
+    async with edge.events(f"/support/stream/count?n=1&mark={mark}", headers=headers) as stream:
+        while "end" not in (await stream.next()).get("event", ""):
+            pass
+        token = stream.headers["fairlead-run-token"]
+    await traced.settle()
+    everything = [str(span) for span in traced.spans.spans]
+    assert len(everything) > 20
+    assert not any(secret in span for span in everything for secret in (mark, token))
+
+
 @pytest.mark.parametrize(
     ("endpoint", "status", "process_type", "failed"),
     [("raises", "500", "RuntimeError", True), ("rejects", "402", "402", False)],

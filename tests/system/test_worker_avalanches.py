@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support import reading
 from support.system import Edge, System, Worker, nats_server, system
 from support.talk import Outcome, talk_through
 
@@ -131,24 +130,12 @@ async def test_runs_that_are_kept_go_on_while_all_workers_are_replaced(
 
     readers = [asyncio.create_task(read(edge, items)) for edge in (one, two) * (runs // 2)]
     await roll()
-    attempts = await asyncio.gather(*readers)
-    sys.stdout.write(
-        f"\nall of {workers} workers {step.__name__}: {runs} runs of {items} items read to their end; "
-        f"attempts: {sum(attempts)}, at most {max(attempts)}\n"
-    )
-    assert max(attempts) > 1, "some were begun anew"
+    found = await asyncio.gather(*readers)
+    reading.show(f"all of {workers} workers {step.__name__}", found, items)
+    assert {run.items for run in found} == {items}
+    assert max(run.attempts for run in found) > 1, "some were begun anew"
 
 
-async def read(edge: Edge, items: int) -> int:
-    """Read a run to its end; how many attempts that took."""
+async def read(edge: Edge, items: int) -> reading.Read:
     async with edge.events(f"/runs/kept/count?n={items}") as stream:
-        attempt, expected = 1, 0
-        while (event := await stream.next()).get("event") != "end":
-            assert event.get("event") in (None, "run", "restart"), event
-            if event.get("event") == "restart":
-                attempt, expected = json.loads(event["data"])["attempt"], 0
-            elif "event" not in event and "data" in event:
-                assert json.loads(event["data"]) == f"{attempt}:{expected}"
-                expected += 1
-        assert expected == items
-        return attempt
+        return await reading.read_to_end(stream)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any
 
 import orjson
 
-from fairlead import logs
+from fairlead import logs, process
 from fairlead.bus import Bus, Interest, NoResponders
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
@@ -53,6 +53,9 @@ REJOIN = 0.8
 
 CENSUS = 5.0
 """Seconds between two questions to each edge which of its runs it still wants."""
+
+LAST_WORDS = 1.0
+"""Seconds for the `finally` of what is cancelled at the end of the grace; then it is given up."""
 
 EDGE_GONE_AFTER = 2
 """Such questions without anybody there after which an edge, and its clients, are gone."""
@@ -190,35 +193,41 @@ class Hands:
         task.add_done_callback(self._chores.discard)
         return task
 
-    async def leave(self, grace: float) -> None:
+    async def leave(self, grace: float, now: asyncio.Event) -> None:
         """Stop without losing anything.
 
         1. Leave the queue groups; what is on its way is answered `busy`.
         2. Hand over the runs of connections and of rooms: they would not end by themselves.
-        3. Let what is in hand end, for `grace` seconds at most.
-        4. Drop the rest, and say so in a last beat: its edges try another worker at once.
+        3. Let what is in hand end, for `grace` seconds at most, or until `now`.
+        4. Cancel the rest; it has `LAST_WORDS` seconds to say that it goes on elsewhere.
+        5. Give up what does not stop: it says nothing more, and goes on elsewhere all the same.
+        6. Say so in a last beat: its edges try another worker at once.
         """
         self.leaving = True
         self.beat()
-        try:
-            async with asyncio.timeout(grace):
-                await self._leave(*self.shares)
-                for run in self.runs.values():
-                    if run.inbox is not None:
-                        run.hand_over()
-                await self._topics.leave()
-                await self._empty.wait()
-        except TimeoutError:
+        ending, hurry = (asyncio.ensure_future(each) for each in (self._end(), now.wait()))
+        await asyncio.wait({ending, hurry}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        if not ending.done():
             log.warning("runs are handed over to other workers", runs=len(self.runs))
-        left = [run.task for run in self.runs.values() if run.task is not None]
+        await process.end(ending, hurry)
+        if not ending.cancelled():
+            ending.result()  # an error of ours
         for run in self.runs.values():
-            if isinstance(run, LoggedRun):
-                run.hand_over()
-            elif run.task is not None:
-                run.task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+            run.stop()
+        tasks = [run.task for run in self.runs.values() if run.task is not None]
+        await _wait(*tasks, self._topics.leave())
+        stubborn = [run for run in self.runs.values() if run.task and not run.task.done()]
+        await _wait(*(run.give_up() for run in stubborn), self._topics.give_up())
         self.runs.clear()
         self.beat()
+
+    async def _end(self) -> None:
+        await self._leave(*self.shares)
+        for run in self.runs.values():
+            if run.inbox is not None:
+                run.hand_over()
+        await self._topics.leave()
+        await self._empty.wait()
 
     # Work
 
@@ -267,7 +276,8 @@ class Hands:
     def _begin(self, share: _Share, run: Run) -> None:
         run.doubted = self._doubting
         run.began = run.tally.begun(run.work, run.attempt)
-        run.tally.taken_over += run.work.kind is Kind.REOPEN and not isinstance(run, LoggedRun)
+        if run.work.kind is Kind.REOPEN and not isinstance(run, LoggedRun):
+            run.tally.taken_over += 1
         self.runs[run.name] = run
         self._empty.clear()
         run.task = self._loop.create_task(run.carry_out())
@@ -441,3 +451,8 @@ class Hands:
                 continue
             self._doubting = False
             return
+
+
+async def _wait(*ends: Awaitable[None]) -> None:
+    """Wait for what is to end soon; what does not goes on."""
+    await asyncio.wait([asyncio.ensure_future(end) for end in ends], timeout=LAST_WORDS)

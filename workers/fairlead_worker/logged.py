@@ -32,6 +32,9 @@ from fairlead_worker.writer import Writer
 log = logs.get("fairlead.worker")
 _unkept = logs.Seldom(log.error, "what a run said cannot be kept", ["workflow"], burst=5)
 
+TRIES = 5
+"""Times that a run is looked for to end it, while it goes from one worker to the next."""
+
 ANSWERS_WITHIN = 2.0
 """Seconds in which whoever has a run answers; else it hangs, and another may take the run up."""
 
@@ -58,6 +61,9 @@ class LoggedRun(Run):
 
     _writer: Writer | None = None
     _control: Interest | None = None
+    _to_end = False  # cancelled, so that no other is to go on with it
+    _left = False
+    _cancels: tuple[str, ...] = ()  # who wants it to end, of those who asked before it had begun
 
     @property
     def begun(self) -> bool:
@@ -88,19 +94,21 @@ class LoggedRun(Run):
                 return
             attending = asyncio.ensure_future(self._attend())
             await super().carry_out()
-            if self._writer is not None and await self._writer.close() and not self.leaving:
+            if self._writer is not None and await self._writer.close() and not self._left:
                 await self._over()
         except (NotStored, Malformed) as error:
             _unkept(exc_info=error, **self.logged())
         finally:
             if attending is not None:
                 attending.cancel()
-            if self._control is not None:
-                self._bus.unsubscribe(self._control)
+            self._not_listening()
 
     async def _execute(self, arguments: dict[str, Any]) -> None:
-        if self._writer is None and not await self._launch():
-            return
+        if self._writer is None:
+            if not await self._launch():
+                return
+            for reply in self._cancels:
+                self._end_it(reply)
         await super()._execute(arguments)
 
     async def _launch(self) -> bool:
@@ -144,47 +152,69 @@ class LoggedRun(Run):
     async def _taken_up(self) -> bool:
         """Make the next attempt this one's, if the run is in nobody's hands.
 
-        `work.id` is the run's id; data `cancel` ends it instead.
+        `work.id` is the run's id; data `cancel` ends it instead, whoever has it by then.
         """
-        run, cancel = self.work.id, self.work.data == runlog.CANCEL
+        run, self._to_end = self.work.id, self.work.data == runlog.CANCEL
         self.announce(self._worker)
-        try:
-            _, opening = await runstore.opening(self._bus, run)
-            self.connection, _, message = run.rpartition("-")
-            self.message = int(message)
-            # Read before it is asked who has it: who begins meanwhile has written behind this.
-            newest = await runstore.last(self._bus, run)
-            place, entry = newest or (0, None)
-            left = entry is not None and entry.left
-            if not left and await self._in_hands(run, runlog.CANCEL if cancel else b"?"):
-                Run._say(self, bytes([Answer.DONE]))
-                return False
-            if entry is not None and entry.ends:
-                # Its worker died between its last word and this.
-                await self._over()
-                Run._say(self, bytes([Answer.DONE]))
-                return False
-            self.work = envelope.decode_work(opening.work)
-            attempt, number = (entry.attempt, entry.number) if entry is not None else (0, 0)
-            start, self.attempt = await self._next(entry), attempt + 1
-            self._trace(start.trace)
-            start = start._replace(trace=self._traced)
-            await self._begin(attempt + 1, start, number, place)
-            self.tally.taken_over += 1
-            if place:
-                await runstore.shorten(self._bus, run, place + 1)
-        except LookupError as error:
-            Run._say(self, envelope.error(problem(404, str(error))))
+        failure = problem(NO_WORKER, "the run goes from one worker to the next; try again")
+        for _ in range(TRIES):
+            try:
+                goes_on = await self._taken(run)
+            except LookupError as error:
+                failure = problem(404, str(error))
+                break
+            except OutOfOrder:
+                # Another has it since it was looked for.
+                self._not_listening()
+                if self._to_end:
+                    continue
+                goes_on = False
+            except (NotStored, ValueError) as error:
+                failure = problem(NO_WORKER, str(error))
+                break
+            Run._say(self, bytes([Answer.DONE]))
+            return goes_on
+        Run._say(self, envelope.error(failure))
+        return False
+
+    async def _taken(self, run: str) -> bool:
+        """Have it, or end it; False if there is nothing to carry out here.
+
+        Raises:
+            LookupError: there is no such run.
+            OutOfOrder: another has begun the next attempt meanwhile.
+            NotStored, ValueError: the stream does not answer, or what it says is malformed.
+        """
+        _, opening = await runstore.opening(self._bus, run)
+        self.connection, _, message = run.rpartition("-")
+        self.message = int(message)
+        # Read before it is asked who has it: who begins meanwhile has written behind this.
+        newest = await runstore.last(self._bus, run)
+        place, entry = newest or (0, None)
+        left = entry is not None and entry.left
+        if not left and await self._in_hands(run, runlog.CANCEL if self._to_end else b"?"):
             return False
-        except OutOfOrder:
-            Run._say(self, bytes([Answer.DONE]))  # another has it
+        if entry is not None and entry.ends:
+            # Its worker died between its last word and this.
+            await self._over()
             return False
-        except (NotStored, ValueError) as error:
-            Run._say(self, envelope.error(problem(NO_WORKER, str(error))))
+        self.work = envelope.decode_work(opening.work)
+        attempt, number = (entry.attempt, entry.number) if entry is not None else (0, 0)
+        start, self.attempt = await self._next(entry), attempt + 1
+        self._trace(start.trace)
+        start = start._replace(trace=self._traced)
+        failure = self._why_it_ends(start, lost=entry is not None and not left)
+        await self._begin(attempt + 1, start, number, place, failure)
+        self.tally.taken_over += 1
+        if failure is None and self._to_end:  # since it was looked for
+            failure = problem(CANCELLED, "cancelled")
+            await self._end_with(envelope.error(failure))
+        if place:
+            await runstore.shorten(self._bus, run, place + 1)
+        if failure is not None:
+            await self._over()
             return False
-        Run._say(self, bytes([Answer.DONE]))
-        lost = entry is not None and not left
-        return not await self._given_up(start, lost, cancel)
+        return True
 
     async def _next(self, newest: Entry | None) -> Start:
         """What the next attempt begins with, after one whose newest entry is this; its trace is that one's."""
@@ -197,27 +227,20 @@ class LoggedRun(Run):
             return Start(self._worker, 0 if newest.left else 1, now)
         return runlog.decode_start(oldest[1].said[0]).next(self._worker, newest.left, now)
 
-    async def _given_up(self, start: Start, lost: bool, cancel: bool) -> bool:
-        """End a run that is not to be started again.
+    def _why_it_ends(self, start: Start, lost: bool) -> dict[str, Any] | None:
+        """Why a run is not to be started again; None if it is.
 
         Args:
             lost: its last worker was, and did not hand it over.
         """
-        assert self._writer is not None
-        failure: dict[str, Any] | None = None
-        if cancel:
-            failure = problem(CANCELLED, "cancelled")
-        elif lost and self.route.on_worker_lost == "error":
-            failure = problem(NO_WORKER, "the worker that ran this was lost")
-        elif start.deadly:
+        if self._to_end:
+            return problem(CANCELLED, "cancelled")
+        if lost and self.route.on_worker_lost == "error":
+            return problem(NO_WORKER, "the worker that ran this was lost")
+        if start.deadly:
             detail = f"{start.losses} workers were lost with this in hand; it is given up"
-            failure = problem(500, detail)
-        if failure is None:
-            return False
-        self._writer.say(envelope.error(failure))
-        if await self._writer.close():
-            await self._over()
-        return True
+            return problem(500, detail)
+        return None
 
     async def _in_hands(self, run: str, question: bytes) -> bool:
         """Whether a worker has it, and answers."""
@@ -228,14 +251,37 @@ class LoggedRun(Run):
             return False
         return True
 
-    async def _begin(self, attempt: int, start: Start, number: int, after: int) -> None:
+    async def _begin(
+        self, attempt: int, start: Start, number: int, after: int,
+        failure: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Store that this attempt begins, and, with a failure, that the run ends with it."""
         self._control = self._bus.subscribe(
             self._bus.subjects.run_control(self.run_id), self._controlled
         )
         writer = Writer(self._bus, self.run_id, attempt, self._fenced)
-        await writer.start(start, number, after)
+        last = b"" if failure is None else envelope.error(failure)
+        await writer.start(start, number, after, last)
         self._writer = writer
         self.attempt = attempt
+
+    async def _end_with(self, last: bytes) -> None:
+        """Say the last word of a run that was just begun, to whoever wanted that, too.
+
+        Raises:
+            OutOfOrder: another has it.
+        """
+        assert self._writer is not None
+        self._writer.say(last)
+        if not await self._writer.close():
+            raise OutOfOrder(self.run_id)
+        for reply in self._cancels:
+            self._bus.publish(reply, b"1")
+
+    def _not_listening(self) -> None:
+        if self._control is not None:
+            self._bus.unsubscribe(self._control)
+            self._control = None
 
     async def _over(self) -> None:
         await runstore.end(self._bus, self.run_id, time.time(), self._resume)
@@ -247,13 +293,28 @@ class LoggedRun(Run):
             _unkept(exc_info=reason, **self.logged())
         self.cancel(silent=True)
 
+    def stop(self) -> None:
+        self.hand_over()
+
+    async def give_up(self) -> None:
+        await super().give_up()
+        if self._writer is not None:
+            await self._writer.close()
+
     # Its words
 
     def _say(self, answer: bytes) -> None:
         if self._writer is None:
             super()._say(answer)
         elif answer[0] in runlog.LAST or answer[0] == Answer.LEFT:
+            self._left = answer[0] == Answer.LEFT
             self._writer.say(answer)
+
+    def refuse(self) -> None:
+        if self._to_end:  # also where this worker stops, and would have handed it over
+            self._fail(problem(CANCELLED, "cancelled"), None)
+        else:
+            super().refuse()
 
     async def _say_in_turn(self, answer: bytes, size: int) -> None:
         assert self._writer is not None, "nothing is said before the run has begun"
@@ -280,9 +341,21 @@ class LoggedRun(Run):
                 logs.dropped(subject, data, error)
                 return
             if viewing is None:
-                self.cancel()
-            else:
-                self._viewed(viewing)
+                self._end_it(reply)
+                return
+            self._viewed(viewing)
+        if reply:
+            self._bus.publish(reply, b"1")
+
+    def _end_it(self, reply: str) -> None:
+        """End it; who asked is told so once that is certain, and asks elsewhere if it is not told."""
+        if self._left:
+            return
+        self._to_end = True
+        if self._writer is None:
+            self._cancels += (reply,)
+            return
+        self.cancel()
         if reply:
             self._bus.publish(reply, b"1")
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import orjson
 from pydantic import BaseModel
 
-from fairlead.context import SSE, WS, subject_of
+from fairlead.context import SSE, WS, subject_id, subject_of
 from fairlead.errors import Reject
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -55,18 +57,75 @@ async def _ask(policy: Callable[..., Any], ctx: WS | SSE, in_thread: InThread) -
     return await answer if inspect.isawaitable(answer) else answer
 
 
-def _as_json(subject: Any, policy: Callable[..., Any]) -> Any:
+def _as_json(answer: Any, policy: Callable[..., Any]) -> Any:
     """What the subject is on every worker: whoever runs a message has it from the wire."""
     try:
-        return orjson.loads(orjson.dumps(subject, default=_fields))
+        subject = orjson.loads(orjson.dumps(_seen(answer), default=_inside))
+        _check_id(subject)
+    except _NoSubject as error:
+        what = f"a {type(answer).__name__}{error}"
     except orjson.JSONEncodeError as error:
-        raise TypeError(
-            f"policy {getattr(policy, '__name__', policy)!r} returned a {type(subject).__name__}, "
-            f"which has no JSON form ({error}); expected True, False, a str, a dict or an object"
-        ) from error
+        what = f"a {type(answer).__name__}, which has no JSON form ({error})"
+    else:
+        return subject
+    raise TypeError(
+        f"policy {getattr(policy, '__name__', policy)!r} returned {what}; expected True, False, or "
+        "who it is: a str, a dict, a dataclass, a pydantic model, or an object with an id (a str, "
+        "an int or a UUID)"
+    )
 
 
-def _fields(value: Any) -> Any:
+class _NoSubject(Exception):
+    """Why an answer names nobody."""
+
+
+def _seen(answer: Any) -> Any:
+    """What others are to know of it.
+
+    Of a class that declares its fields, those; of any other object its id alone, since nobody has
+    said what else may leave this worker: an ORM's objects hold passwords.
+    """
+    if isinstance(answer, str | UUID):
+        return answer
+    fields = _fields(answer) or {}
+    if isinstance(answer, Mapping):
+        return fields
+    if isinstance(answer, type):
+        raise _NoSubject(", which is a class")
+    for name in ("id", "sub"):
+        if fields.get(name) is None and (found := getattr(answer, name, None)) is not None:
+            if isinstance(found, bool) or not isinstance(found, str | int | UUID):
+                raise _NoSubject(f" whose {name} is a {type(found).__name__}")
+            return fields | {name: found}
+    if not fields:
+        raise _NoSubject(", which has neither an id nor a sub")
+    return fields
+
+
+def _fields(value: Any) -> dict[str, Any] | None:
+    """The fields that its class declares, or its keys; None of an object that has neither."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    return vars(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return dict(value._asdict())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: getattr(value, name) for name in names if not name.startswith("_")}
+    return None
+
+
+def _inside(value: Any) -> Any:
+    """What stands in a field of a subject."""
+    if (fields := _fields(value)) is None:
+        raise TypeError(f"{type(value).__name__} is not JSON serializable")
+    return fields
+
+
+def _check_id(subject: Any) -> None:
+    """An id that nobody could be reached by is none."""
+    if isinstance(subject, dict) and subject_id(subject) is None:
+        for name in ("id", "sub"):
+            if (found := subject.get(name)) is not None:
+                raise _NoSubject(f" whose {name} is a {type(found).__name__}")

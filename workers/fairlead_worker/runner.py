@@ -13,7 +13,15 @@ import contextvars
 import functools
 import hashlib
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
+import threading
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterator,
+)
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +101,7 @@ class Run:
         leaving: whether it is handed over, since this worker stops.
         outcome: how it ended, if nobody ended it. began: as its tally has it.
         tally: what is counted of its workflow.
+        given_up: whether it took no notice of that: another worker has it, and it says no more.
     """
 
     def __init__(
@@ -118,6 +127,7 @@ class Run:
         self.silent = False
         self.emitted = False
         self.leaving = False
+        self.given_up = False
         self.task: asyncio.Task[None] | None = None
         self.inbox: Inbox | None = None
         if route.run == "connection" and work.kind not in (Kind.CHECK, Kind.ADMIT):
@@ -207,7 +217,8 @@ class Run:
             told = f"{type(error).__name__}: {error}" if self.tools.dev else "execute failed"
             self._fail(problem(500, told, trace=self.trace_id), error)
         finally:
-            self._processed()
+            if self._processing is not None:
+                self._processed()
 
     # What is recorded
 
@@ -229,6 +240,7 @@ class Run:
     def _took(self, work: Work) -> None:
         """The run of a connection reads a message: a trace that ends when it asks for the next."""
         assert self.tools.tracing is not None
+        self._processed()  # two may read at once; then the one before is done with
         self._processing = spans.process(self.tools.tracing, self, work)
 
     def _processed(self) -> None:
@@ -290,7 +302,7 @@ class Run:
         result = await self._call(arguments)
         if type(result) not in _PLAIN and isinstance(result, AsyncIterable):
             await self._drive(aiter(result))
-        elif type(result) not in _PLAIN and isinstance(result, Generator):
+        elif type(result) not in _PLAIN and isinstance(result, Iterator):
             await self._drive(_in_threads(result, self._in_thread))
         elif self._is_plain_reply(result):
             await self._reply(result, Answer.RESULT)
@@ -567,6 +579,21 @@ class Run:
         if self.task is not None:
             self.task.cancel()
 
+    def stop(self) -> None:
+        """This worker stops now: `finally` blocks run, and another worker has it next."""
+        if self.inbox is not None:
+            self.hand_over()
+        elif self.task is not None:
+            self.task.cancel()
+
+    async def give_up(self) -> None:
+        """It does not stop: let another worker have it, and be silent from now on."""
+        log.warning("a run does not stop, though it was cancelled; it is given up", **self.logged())
+        self.given_up = True
+        if self.leaving:
+            self._say(bytes([Answer.LEFT]))
+        self.silent = True
+
     def abandon(self) -> None:
         """Its edge is gone, and the client with it: go on only where that makes sense."""
         if self.inbox is not None or self._ends_with_its_client:
@@ -632,6 +659,8 @@ class Run:
 
     async def _before_a_word(self) -> None:
         await self._trusted()
+        if self.given_up:
+            await asyncio.Event().wait()  # not an error: it would swallow that, too, and go on
         if not self.tools.bus.connected:
             await self.tools.bus.ready()
         self.emitted = True
@@ -683,19 +712,31 @@ def _encoded(data: Any) -> tuple[DataType, bytes]:
     return values.encode(data)
 
 
-async def _in_threads(items: Generator[Any], in_thread: Any) -> AsyncGenerator[Any]:
-    """A plain generator as an async one: each step runs in a thread."""
-    ended = object()
+async def _in_threads(items: Iterator[Any], in_thread: Any) -> AsyncGenerator[Any]:
+    """A plain iterator as an async one: each step runs in a thread.
+
+    Nothing can cancel a step, so what is cancelled meanwhile is closed when that is over.
+    """
+    ended, turn = object(), threading.Lock()
+
+    def in_turn(call: Callable[[], Any]) -> Any:
+        with turn:
+            return call()
+
     step = functools.partial(next, items, ended)
     try:
-        while (item := await in_thread(step)) is not ended:
+        while (item := await in_thread(functools.partial(in_turn, step))) is not ended:
             step = functools.partial(next, items, ended)
             try:
                 yield item
             except NoSuchPeer as error:
+                if not isinstance(items, Generator):
+                    raise
                 step = functools.partial(_throw, items, error, ended)
     finally:
-        await in_thread(items.close)
+        close = getattr(items, "close", None)
+        if close is not None:
+            await in_thread(functools.partial(in_turn, close))
 
 
 def _throw(items: Generator[Any], error: Exception, ended: object) -> Any:

@@ -27,6 +27,15 @@ from fairlead_worker.watchdog import Watchdog
 
 log = logs.get("fairlead.worker")
 
+CLOSING = 5.0
+"""Seconds after the grace in which a worker that was told to stop is gone, whatever it runs."""
+
+AT_ONCE = 3.0
+"""Seconds after a second signal, likewise."""
+
+FINISH = 1.0
+"""Seconds for what the project still runs by itself when this worker has said its last word."""
+
 THREADS = 64
 """Threads for plain `def` functions, at most; more of them wait for one to be free."""
 
@@ -48,9 +57,25 @@ def run(settings: WorkerSettings) -> int:
 
 
 async def _serve(settings: WorkerSettings, project: Project) -> None:
+    last_resort = process.LastResort()
+    grace = settings.drain_grace
+
+    def told(number: int) -> None:
+        last_resort.within(grace + CLOSING if number == 1 else AT_ONCE)
+
+    try:
+        await _work(settings, project, process.signals(told))
+        last_resort.code = 0
+    finally:
+        last_resort.within(FINISH)
+
+
+async def _work(
+    settings: WorkerSettings, project: Project, signals: tuple[asyncio.Event, asyncio.Event]
+) -> None:
     worker = secrets.token_hex(4)
     logs.identify(worker)
-    stop, now = process.signals()
+    stop, now = signals
     readiness = Readiness(settings.ready_grace, "no work is taken yet")
     opened = readiness.admin(settings.admin_host, settings.admin_port, "worker", worker)
     async with opened as admin:
@@ -91,7 +116,7 @@ async def _serve(settings: WorkerSettings, project: Project) -> None:
             log.info("worker serves", build=build, routes=len(manifest.routes))
             await stop.wait()
             readiness.draining = True
-            await process.unless(asyncio.ensure_future(hands.leave(settings.drain_grace)), now)
+            await hands.leave(settings.drain_grace, now)
             watchdog.stop()
             await process.end(ticking, sweeping, measuring)
         finally:

@@ -64,9 +64,11 @@ class WorkflowTally:
             self.checking += 1
         else:
             self.running += 1
-        self.again += attempt > 1
+        if attempt > 1:
+            self.again += 1
         if work.sent and work.kind is not Kind.REOPEN:  # that was sent when its client came
-            self.queue_wait.add(max(0.0, time.time() - work.sent))
+            waited = time.time() - work.sent
+            self.queue_wait.add(waited if waited > 0 else 0.0)
         return time.perf_counter()
 
     def ended(self, work: Work, outcome: Outcome, began: float) -> None:
@@ -75,7 +77,10 @@ class WorkflowTally:
         else:
             self.running -= 1
             self.execute.add(time.perf_counter() - began)
-        setattr(self, outcome, getattr(self, outcome) + 1)
+        if outcome == "done":  # most of them, and without a look-up
+            self.done += 1
+        else:
+            setattr(self, outcome, getattr(self, outcome) + 1)
 
 
 class WorkerTally:

@@ -100,12 +100,22 @@ class TopicRuns:
 
     async def leave(self) -> None:
         """Hand all rooms over; returns when their runs have ended."""
-        self._leaving = True
-        await self._bus.leave(self._interests)
+        if not self._leaving:
+            self._leaving = True
+            await self._bus.leave(self._interests)
         for room in self._rooms.values():
             if room is not None:
                 room.end()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks)  # cancelled, it leaves them to go on
+
+    async def give_up(self) -> None:
+        """Hand those over whose runs do not stop; returns when all are."""
+        for room in self._rooms.values():
+            if room is not None:
+                room.give_up()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     @property
     def runs(self) -> list[Run]:
@@ -326,6 +336,7 @@ class _Room:
         self._wanted.word(word, self._loop.time())
         self._renewed = asyncio.Event()
         self._ended = asyncio.Event()
+        self._given_up = asyncio.Event()
         self._lost = False
         self._empty = False
         self._cancelled = False
@@ -362,15 +373,24 @@ class _Room:
         if self.run is not None:
             self.run.cancel(silent=True)
 
+    def give_up(self) -> None:
+        """Its run does not stop: it says nothing more, and the room is another worker's."""
+        self._ended.set()
+        self._given_up.set()
+
     async def _stop(self, executing: asyncio.Task[None]) -> None:
-        while not executing.done():
+        given_up = asyncio.ensure_future(self._given_up.wait())
+        while not executing.done() and not given_up.done():
             if self.run is not None:
                 self.run.cancel(silent=True)
             else:
                 executing.cancel()
-            await asyncio.wait({executing}, timeout=STUBBORN)
+            await asyncio.wait(
+                {executing, given_up}, timeout=STUBBORN, return_when=asyncio.FIRST_COMPLETED
+            )
             if not executing.done():
                 _stubborn(workflow=self.route.label)
+        given_up.cancel()
 
     async def _give_back(self) -> None:
         try:
@@ -429,7 +449,9 @@ class _Room:
 
     async def may_speak(self) -> None:
         """Wait until the lease is sure to hold; the run is cancelled if it is lost meanwhile."""
-        while not (self._bus.connected and self.lease.good(self._loop.time())):
+        while self._given_up.is_set() or not (
+            self._bus.connected and self.lease.good(self._loop.time())
+        ):
             self._renewed.clear()
             await self._renewed.wait()
 

@@ -68,18 +68,20 @@ class Writer:
         self._wrote = 0.0
         self._closed = False
 
-    async def start(self, start: Start, number: int, after: int) -> None:
+    async def start(self, start: Start, number: int, after: int, last: bytes = b"") -> None:
         """Store that this attempt begins.
 
         Args:
             number: of the log's last entry; after: its sequence. 0 where there is none.
+            last: what ends the run at once; b"" if it goes on.
 
         Raises:
             OutOfOrder: another attempt has begun meanwhile.
             NotStored: it could not be stored.
         """
         self._number = number + 1
-        entry = Entry(self._number, self._attempt, [start.encode()])
+        said = [start.encode(), last] if last else [start.encode()]
+        entry = Entry(self._number, self._attempt, said)
         self._sequence = await runstore.append(self._bus, self._run, entry, after)
 
     async def append(self, answer: bytes) -> None:
@@ -87,7 +89,8 @@ class Writer:
         while self._waiting + self._ahead >= self._limit and not self._closed:
             self._room.clear()
             await self._room.wait()
-        self.say(answer)
+        if not self._hurry.is_set():  # else its last word was said
+            self.say(answer)
 
     @property
     def _limit(self) -> float:

@@ -4,6 +4,9 @@ import { fromBase64 } from "./frames.ts";
 import { Backoff, isFinal } from "./retry.ts";
 import { EventParser, type ServerEvent } from "./sse.ts";
 
+/** Milliseconds for the head of an answer that is waited for just to learn which run it began. */
+const PATIENCE = 20_000;
+
 export interface RunOptions {
   /** GET, or POST where there is a body. */
   method?: string;
@@ -61,7 +64,8 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
   #url: URL;
   #options: RunOptions;
   #persistent: boolean;
-  #first: Promise<Response>;
+  /** The newest request for the stream. */
+  #asked: Promise<Response>;
   #stop = new AbortController();
   #cancelled = false;
   /** Whether the server said that this run's output is kept. */
@@ -82,20 +86,36 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
     const abort = (): void => this.#stop.abort(signal?.reason);
     signal?.addEventListener("abort", abort, { signal: this.#stop.signal });
     if (signal?.aborted) abort();
-    this.#first = this.#ask();
-    this.#first.catch(() => {}); // the loop throws it
+    this.#asked = this.#ask();
+    this.#asked.catch(() => {}); // the loop throws it
   }
 
   /**
-   * Stop the run on the server, wherever it is; the loop then ends.
+   * Stop the run on the server, wherever it is; the loop then ends, and yields nothing more.
    *
-   * @throws FairleadError where the server refuses
+   * Which run it is, the head of the answer says: until that has come, it is waited for.
+   *
+   * @throws FairleadError where the server refuses, or was not reached: the run may go on
    */
   async cancel(): Promise<void> {
     this.#cancelled = true;
+    if (!this.id) {
+      const timer = setTimeout(() => this.#stop.abort(), PATIENCE);
+      const failure = await this.#asked.then(
+        () => undefined,
+        (error: Partial<FairleadError>) => error,
+      );
+      clearTimeout(timer);
+      // A room has no run, and what was refused has begun none.
+      if (failure && !failure.status && !this.#persistent) {
+        throw unreached(failure);
+      }
+    }
     this.#stop.abort();
     if (!this.id) return;
-    const answer = await this.#fetch("DELETE", this.#attached());
+    const answer = await this.#fetch("DELETE", this.#attached()).catch((error: Error) => {
+      throw unreached(error);
+    });
     // 404, 410: it is gone. 405: it lives no longer than its stream.
     if (!answer.ok && ![404, 405, 410].includes(answer.status)) throw await refused(answer);
     await answer.body?.cancel();
@@ -108,8 +128,8 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
 
   async *#read(): AsyncGenerator<Item<T>, undefined> {
     try {
-      let answer = await this.#answer(this.#first);
-      while (answer.status !== 204) {
+      let answer = await this.#answer(true);
+      while (answer.status !== 204 && !this.#cancelled) {
         this.emit("status", { status: "open" });
         if (yield* this.#body(answer)) return;
         answer = await this.#answer();
@@ -185,21 +205,22 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
   }
 
   /** The next answer that can be read, however many requests that takes. */
-  async #answer(asked?: Promise<Response>): Promise<Response> {
-    let request = asked;
-    for (;;) {
-      if (!request) await this.#pause();
+  async #answer(first = false): Promise<Response> {
+    for (let asked = first; ; asked = false) {
+      if (!asked) {
+        await this.#pause();
+        this.#asked = this.#ask();
+      }
       try {
-        return await (request ?? this.#ask());
+        return await this.#asked;
       } catch (error) {
         this.#stop.signal.throwIfAborted();
         // What was never begun is begun again for a room only: a run might then be there twice.
-        if (asked && request && !this.#persistent) throw error;
+        if (this.#cancelled || (asked && !this.#persistent)) throw error;
         if (error instanceof FairleadError) {
           if (isFinal(error.status)) throw error;
           this.#backoff.after = error.retryAfter;
         }
-        request = undefined;
       }
     }
   }
@@ -250,6 +271,10 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
     return (this.#options.fetch ?? fetch)(url, { method, headers, cache: "no-store", ...init });
   }
 }
+
+/** The server was asked, and did not answer. */
+const unreached = ({ message }: Partial<Error>): FairleadError =>
+  new FairleadError({ detail: `the run may go on, as no answer came: ${message}` });
 
 /** A body as fetch takes it. */
 function json(body: unknown): { body?: BodyInit; type?: string } {

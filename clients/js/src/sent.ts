@@ -44,6 +44,8 @@ export class Sent<T = unknown> implements PromiseLike<Ack>, AsyncIterable<Messag
   since: number | undefined;
   /** @internal whether anybody would see it fail */
   watched = false;
+  /** @internal whether it is not to be sent again */
+  cancelled = false;
 
   /** @internal the same as `then`, without being watched */
   readonly settled: Promise<Ack>;

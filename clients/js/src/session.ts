@@ -78,6 +78,7 @@ export class Session {
 
   cancel(sent: Sent): void {
     if (!this.#outbox.includes(sent)) return;
+    sent.cancelled = true;
     if (this.#open && sent.ref !== undefined) {
       this.#host.write(JSON.stringify({ type: "cancel", ref: sent.ref }));
     } else {
@@ -85,13 +86,17 @@ export class Session {
     }
   }
 
-  /** The socket is gone: what it has not acknowledged is to be said again. */
+  /**
+   * The socket is gone: what it has not acknowledged is to be said again, unless it was cancelled:
+   * nobody knows whether the server has heard that.
+   */
   lost(): void {
     this.#open = false;
     for (const sent of this.#outbox) {
       sent.ref = undefined;
       sent.state = "queued";
     }
+    for (const sent of this.#outbox.filter(({ cancelled }) => cancelled)) sent.cancel();
   }
 
   /** There will be no other connection. */
@@ -206,7 +211,8 @@ export class Session {
     let free = this.#window - this.#outbox.filter((sent) => sent.ref !== undefined).length;
     for (const sent of [...this.#outbox]) {
       if (free <= 0) return;
-      if (sent.ref !== undefined) continue;
+      // A listener may have cancelled it meanwhile.
+      if (sent.ref !== undefined || sent.state === "failed") continue;
       const now = this.#host.now();
       if (sent.since === undefined) {
         sent.since = now;

@@ -50,6 +50,7 @@ export function agent({ connect, FairleadError, run, subscribe }, say) {
     it.on("status", ({ status }) => say({ of: as, status }));
     it.on("gap", ({ reason }) => say({ of: as, gap: reason }));
     it.on("restart", ({ attempt }) => say({ of: as, restart: attempt }));
+    it.on("error", ({ status, detail }) => say({ of: as, error: { status, detail } }));
   };
 
   return {
@@ -82,7 +83,24 @@ export function agent({ connect, FairleadError, run, subscribe }, say) {
       say({ of, told: { id, key, cursor } });
     },
 
-    cancel: async ({ of }) => known[of].cancel(),
+    async cancel({ of }) {
+      const cancelling = known[of].cancel();
+      say({ of, cancelling: true });
+      try {
+        await cancelling;
+        say({ of, cancelled: true });
+      } catch (error) {
+        say({ of, ...failure(error) });
+      }
+    },
+
+    /** A run of whatever endpoint, over a connection. */
+    end: ({ of, run, key }) => known[of].cancel(run, key),
+
+    async refresh({ of, token }) {
+      await known[of].refresh(token);
+      say({ of, refreshed: true });
+    },
 
     close: ({ of }) => known[of].close(),
   };

@@ -153,6 +153,69 @@ test("a cancel that the server refuses throws", async () => {
   for await (const _ of running) await assert.rejects(running.cancel(), /not yours/);
 });
 
+/** A stream whose request is out and unanswered, its loop, and a cancel that waits for it. */
+async function begun(start: typeof run = run) {
+  let running!: ReturnType<typeof run>;
+  let reading!: Promise<unknown[]>;
+  const response = await new Promise<ServerResponse>((heard) => {
+    answers.unshift(heard);
+    running = start(url, { retry });
+    reading = all(running);
+  });
+  return { running, reading, cancelling: running.cancel(), answer: (answer: Answer) => answer(response) };
+}
+
+async function all(running: AsyncIterable<{ data: unknown }>): Promise<unknown[]> {
+  const found: unknown[] = [];
+  for await (const { data } of running) found.push(data);
+  return found;
+}
+
+test("a cancel before the head waits for it, and stops the run", async () => {
+  answers = [status(204)];
+  const { reading, cancelling, answer } = await begun();
+  answer((response) => {
+    response.writeHead(200, { "content-type": "text/event-stream", "fairlead-run": "r1", "fairlead-run-token": "k1" });
+    response.write(`${BEGIN}data: 1\n\n`);
+  });
+  await cancelling;
+  assert.deepEqual(await reading, []);
+  assert.deepEqual(paths(), ["GET /ask", "DELETE /ask?run=r1&key=k1"]);
+});
+
+test("a cancel before the head of what was refused, is over, or is no run: there is nothing to stop", async () => {
+  for (const nothing of [status(503, { status: 503 }), status(204), stream("data: 1\n\n")]) {
+    const { reading, cancelling, answer } = await begun();
+    answer(nothing);
+    await cancelling;
+    assert.deepEqual(await reading, []);
+  }
+  assert.deepEqual(paths(), ["GET /ask", "GET /ask", "GET /ask"]);
+});
+
+test("a cancel before a head that never comes throws: nobody says which run it is", async () => {
+  const { reading, cancelling, answer } = await begun();
+  answer((response) => response.destroy());
+  await assert.rejects(cancelling, (error) => error instanceof FairleadError && /the run may go on/.test(error.detail));
+  assert.deepEqual(await reading, []);
+});
+
+test("a cancel of which the server does not hear throws", async () => {
+  answers = [stream(`${BEGIN}data: 1\n\n`), (response) => response.destroy()];
+  const running = run(url);
+  for await (const _ of running) await assert.rejects(running.cancel(), /the run may go on, as no answer came/);
+});
+
+test("a room has no run that could go on, and is not asked for again", async () => {
+  const { running, reading, cancelling, answer } = await begun(subscribe);
+  const told: string[] = [];
+  running.on("status", ({ status }) => told.push(status));
+  answer((response) => response.destroy());
+  await cancelling;
+  assert.deepEqual(await reading, []);
+  assert.deepEqual(told, ["closed"]);
+});
+
 test("begin where an earlier reader was", async () => {
   answers = [stream(END)];
   await read({ cursor: "c3" });

@@ -12,18 +12,23 @@ let delivered: Message[];
 let events: [string, unknown][];
 let now: number;
 let session: Session;
+let heard: () => void;
 
 function begin(cursor: string | null = null): void {
   written = [];
   delivered = [];
   events = [];
   now = 0;
+  heard = () => {};
   session = new Session(
     {
       write: (frame) => written.push(JSON.parse(frame)),
       deliver: (message) => delivered.push(message),
       discard: (run) => (delivered = delivered.filter((message) => message.run !== run)),
-      emit: (name, detail) => events.push([name, detail]),
+      emit: (name, detail) => {
+        events.push([name, detail]);
+        heard();
+      },
       now: () => now,
     },
     cursor,
@@ -151,6 +156,38 @@ test("cancel asks the server where it has the message, and forgets it where it h
   await assert.rejects(async () => await a, (error: FairleadError) => error.status === 499);
   a.cancel();
   assert.equal(written.length, 3);
+});
+
+test("what was cancelled is not sent again: nobody knows whether the server has heard it", async () => {
+  welcome();
+  const [a, b] = [send("a"), send("b")];
+  a.cancel();
+  session.lost();
+  await assert.rejects(a.settled, (error: FairleadError) => error.status === 499);
+  welcome();
+  assert.deepEqual(said(), ["a", "b", undefined, "b"]);
+  assert.equal(b.state, "sent");
+});
+
+test("a listener may cancel what is about to be given up", () => {
+  welcome();
+  const [a, b] = [send("a"), send("b")];
+  a.cancel();
+  b.cancel();
+  heard = () => b.cancel();
+  session.lost();
+  assert.deepEqual([a.state, b.state, session.pending], ["failed", "failed", 0]);
+});
+
+test("a listener may cancel what is about to be sent", () => {
+  welcome();
+  send("given up");
+  session.lost();
+  now = 116_000;
+  const late = send("late");
+  heard = () => late.cancel();
+  welcome();
+  assert.deepEqual([said(), late.state], [["given up"], "failed"]);
 });
 
 test("a loop that is left early cancels the message", async () => {

@@ -116,6 +116,7 @@ class Run:
         self._begun = False
         self._over = False
         self._interruptible: asyncio.Timeout | None = None
+        self._asked: asyncio.Task[httpx.Response] | None = None
 
     @overload
     def on(
@@ -139,22 +140,43 @@ class Run:
         return self._read()
 
     async def cancel(self) -> None:
-        """Stop the run on the server, wherever it is; the loop then ends.
+        """Stop the run on the server, wherever it is; the loop then ends, and yields nothing more.
+
+        Which run it is, the head of the answer says: until that has come, it is waited for. What
+        nobody has begun to read was not asked for, and never is.
 
         Raises:
-            FairleadError: the server refuses, or can not be reached.
+            FairleadError: the server refuses, or was not reached: the run may go on.
         """
+        self._over = True
+        failure: FairleadError | None = None
+        if self.id is None and self._asked is not None:
+            failure = await self._failure_of(self._asked)
         self._leave()
+        # A room has no run, and what was refused has begun none.
+        if failure is not None and not failure.status and not self._persistent:
+            raise failure
         if self.id is None:
             return
         async with self._client() as client:
             try:
                 answer = await client.delete(self._attached(), headers=await self._headers())
             except httpx.HTTPError as error:
-                raise ours(f"the run was not cancelled: {error!r}") from error
+                raise _unreached(error) from error
         # 404, 410: it is gone. 405: it lives no longer than its stream.
         if not answer.is_success and answer.status_code not in {404, 405, 410}:
             raise refused(answer.status_code, answer.headers, answer.content)
+
+    async def _failure_of(self, asked: asyncio.Task[httpx.Response]) -> FairleadError | None:
+        """Wait until a request for the stream is answered; why it was not, if so."""
+        await asyncio.wait([asked], timeout=PATIENCE)
+        if not asked.done() or asked.cancelled():
+            error: BaseException | None = TimeoutError("it was not waited for any longer")
+        else:
+            error = asked.exception()
+        if error is None or isinstance(error, FairleadError):
+            return error
+        return _unreached(error)
 
     def _leave(self) -> None:
         self._over = True
@@ -180,7 +202,7 @@ class Run:
                 while not self._over:
                     answer = await self._answer(client, first)
                     async with contextlib.aclosing(answer):
-                        if answer.status_code == httpx.codes.NO_CONTENT:
+                        if self._over or answer.status_code == httpx.codes.NO_CONTENT:
                             return
                         # Without a cursor nobody is asked whether anything was missed.
                         if not first and not self._kept and self.cursor is None:
@@ -190,7 +212,7 @@ class Run:
                             async for item in items:
                                 yield item
                     first = False
-        except TimeoutError:
+        except (TimeoutError, FairleadError):
             if not self._over:
                 raise
         finally:
@@ -263,7 +285,8 @@ class Run:
                 self._events.emit("status", RunStatus("reconnecting", pause))
                 await self._unless_left(asyncio.sleep(pause))
             try:
-                return await self._unless_left(self._request(client))
+                self._asked = asyncio.create_task(self._request(client))
+                return await self._unless_left(self._asked)
             except httpx.HTTPError as error:
                 failure = ours(f"the server was not reached: {error!r}")
                 failure.__cause__ = error
@@ -273,7 +296,7 @@ class Run:
                 failure = error
                 self._backoff.after = error.retry_after
             # What was never begun is begun again for a room only: a run might then be there twice.
-            if at_once and not self._persistent:
+            if self._over or (at_once and not self._persistent):
                 raise failure
             at_once = False
 
@@ -322,6 +345,10 @@ class Run:
         else:
             async with httpx.AsyncClient(timeout=httpx.Timeout(PATIENCE, read=SILENCE)) as client:
                 yield client
+
+
+def _unreached(error: BaseException) -> FairleadError:
+    return ours(f"the run may go on, as no answer came: {error!r}")
 
 
 def _encoded(body: Any) -> tuple[str, bytes | None]:

@@ -61,6 +61,7 @@ class Sent:
         ref: its number on the connection that is.
         since: when it was first sent, in seconds.
         watched: whether anybody would see it fail.
+        cancelled: whether it is not to be sent again.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Sent:
         self.ref: int | None = None
         self.since: float | None = None
         self.watched = False
+        self.cancelled = False
         self._attempt = 1
         self._cancel = cancel
         self._replies: Queue[Message] = Queue(buffer, lambda: self._overflowed(buffer))

@@ -126,17 +126,21 @@ class Session:
         self._pump()
 
     def cancel(self, sent: Sent) -> None:
+        sent.cancelled = True
         if self.open and sent.ref is not None:
             self._host.write(frames.cancel(ref=sent.ref))
         else:
             self._failed(sent, FairleadError({"status": 499, "detail": "cancelled"}, id=sent.id))
 
     def lost(self) -> None:
-        """The socket is gone: what it has not acknowledged is to be said again."""
+        """The socket is gone: what it has not acknowledged is to be said again, unless it was
+        cancelled: nobody knows whether the server has heard that."""
         self.open = False
         for sent in self._outbox:
             sent.ref = None
             sent.state = "queued"
+        for sent in [sent for sent in self._outbox if sent.cancelled]:
+            sent.cancel()
 
     def ended(self, error: FairleadError) -> None:
         """There will be no other connection."""

@@ -58,7 +58,7 @@ class Answer(enum.IntEnum):
     START = ord("S")  # a run's attempt begins; only in logs of runs: see runlog.Start
     ASK = ord("Q")  # is this attempt still wanted? The edge replies b"1" or b"0"
     CENSUS = ord("C")  # keys as a JSON list: the edge replies with those that are not wanted
-    RUN = ord("U")  # from another edge, JSON [number, key, who, what]: a run of yours is wanted
+    RUN = ord("U")  # from another edge, JSON of a `Wanted`: something is wanted of a run of yours
     DIRECT = ord("P")  # len(topic) 2 | len(from) 2 | topic from | type 1 | data: from a peer
 
 
@@ -67,6 +67,7 @@ class Wish(enum.StrEnum):
 
     CANCEL = "cancel"
     COPY = "copy"  # pass on what it says, for the next two beats
+    PLACE = "place"  # whose policies are to be asked: the edge replies with a `place`
 
 
 class Control(enum.IntEnum):
@@ -278,22 +279,55 @@ def direct(topic: str, sender: str, data_type: DataType, data: bytes) -> bytes:
     return b"P%b%b%b%b%b" % (_LENGTHS.pack(len(a), len(b)), a, b, _BYTES[data_type], data)
 
 
-def run(number: int, key: str, who: str, wish: Wish) -> bytes:
-    """Args: number: of the run in its connection; key: its token; who: the subject that asks."""
-    return b"U" + orjson.dumps([number, key, who, wish])
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A wish of a client elsewhere.
+
+    Attributes:
+        number: of the run in its connection; key: its token, or "".
+        of: (feature, workflow) whose policies were asked; who: the subject that they found, or "".
+    """
+
+    number: int
+    wish: Wish
+    of: tuple[str, str] = ("", "")
+    key: str = ""
+    who: str = ""
 
 
-def decode_run(payload: bytes) -> tuple[int, str, str, Wish]:
+def run(wanted: Wanted) -> bytes:
+    return b"U" + orjson.dumps([wanted.number, wanted.wish, *wanted.of, wanted.key, wanted.who])
+
+
+def decode_run(payload: bytes) -> Wanted:
     """The inverse of `run`.
 
     Raises:
         Malformed: it is none.
     """
     try:
-        number, key, who, wish = orjson.loads(payload[1:])
-        return int(number), str(key), str(who), Wish(wish)
+        number, wish, feature, workflow, key, who = orjson.loads(payload[1:])
+        return Wanted(int(number), Wish(wish), (feature, workflow), str(key), str(who))
     except (ValueError, TypeError) as error:
         raise Malformed(f"not a wish for a run: {error}") from error
+
+
+def place(inbound: str, path: dict[str, str]) -> bytes:
+    """Where a run was begun: NATS subject of its work, parameters of its endpoint's path."""
+    return orjson.dumps([inbound, path])
+
+
+def decode_place(payload: bytes) -> tuple[str, dict[str, str]]:
+    """The inverse of `place`.
+
+    Raises:
+        Malformed: it is none.
+    """
+    try:
+        inbound, path = orjson.loads(payload)
+        return str(inbound), dict(path)
+    except (ValueError, TypeError) as error:
+        raise Malformed(f"not the place of a run: {error}") from error
 
 
 def decode_item(payload: bytes) -> tuple[DataType, bytes]:

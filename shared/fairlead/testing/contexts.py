@@ -10,11 +10,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Mapping
+import itertools
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from fairlead import inject, values
-from fairlead.context import SSE, WS, Broadcast, Channel, Message, Reply
+from fairlead.context import SSE, WS, Broadcast, Channel, Direct, Event, Message, Reply
 from fairlead.protocol import envelope, names
 from fairlead.workflow import Workflow
 
@@ -29,11 +30,15 @@ class MadeUpChannel(Channel):
         sent: what `send` and `broadcast` were given, as `Reply` and `Broadcast`.
     """
 
-    def __init__(self, name: str, inbox: AsyncIterator[Message[Any]] | None) -> None:
+    def __init__(
+        self, name: str, topic: str, inbox: AsyncIterator[Message[Any]] | None = None
+    ) -> None:
         super().__init__(name, self._keep, inbox)
         self.sent: list[Reply | Broadcast] = []
+        self._topic = topic
 
     async def _keep(self, item: Reply | Broadcast) -> None:
+        _check(item, self._topic)
         self.sent.append(item)
 
 
@@ -64,7 +69,7 @@ def ws(
     """
     inbox = None if messages is None else _said(messages, connection, subject)
     encoded = _request(query, headers, path, subject)
-    made = MadeUpChannel(channel, inbox)
+    made = MadeUpChannel(channel, topic, inbox)
     return WS(topic, made, connection, f"{connection}-1", attempt, "0" * 32, encoded)
 
 
@@ -93,7 +98,7 @@ def sse(
 ) -> SSE:
     """The context of an SSE workflow; the arguments are those of `ws`, and the body of a POST."""
     encoded = _request(query, headers, path, subject)
-    made = MadeUpChannel(channel, None)
+    made = MadeUpChannel(channel, topic)
     return SSE(topic, made, connection, f"{connection}-1", attempt, "0" * 32, encoded, body)
 
 
@@ -103,6 +108,7 @@ async def collect(
     """What a workflow says, item by item, as a worker would hear it.
 
     Inputs of the request (`Query()`, …) and the message are given and validated by its annotations.
+    The items are as they were said, not encoded; but each could be.
 
     Args:
         execute: the function, decorated or not, or what `workflow(…, execute=fn)` returned.
@@ -112,7 +118,8 @@ async def collect(
     Raises:
         BadDeclaration: a parameter that a worker could not fill.
         Invalid: the inputs or the message are not what the annotations say.
-        TypeError: it takes a Message and there is none.
+        TypeError: it takes a Message and there is none; or it says what a worker could not send: a
+            value without a JSON form, an Event on a websocket, a broadcast without a topic.
     """
     function: Any = execute.execute if isinstance(execute, Workflow) else execute
     name = getattr(function, "__name__", repr(function))
@@ -126,10 +133,30 @@ async def collect(
     result = function(**arguments)
     if inspect.isawaitable(result):
         result = await result
-    return [item async for item in _items(result, limit) if item is not None]
+
+    def check(item: Any) -> None:
+        if isinstance(item, Event) and isinstance(ctx, WS):
+            raise TypeError("Event is for SSE; on a websocket send its data")
+        _check(item, ctx.topic)
+
+    return [item async for item in _items(result, limit, check) if item is not None]
 
 
-async def _items(result: Any, limit: int | None) -> AsyncIterator[Any]:
+def _check(item: Any, topic: str) -> None:
+    """Raise what a worker would that is to send it."""
+    if isinstance(item, Broadcast | Direct) and not topic:
+        raise TypeError(
+            f"{item!r}: this workflow has no topic in which anybody could be reached; its trigger's "
+            "is made up with topic=…"
+        )
+    data = item.data if isinstance(item, Reply | Broadcast | Direct | Event) else item
+    if not isinstance(data, Message):
+        values.encode(data)
+
+
+async def _items(
+    result: Any, limit: int | None, check: Callable[[Any], None]
+) -> AsyncIterator[Any]:
     if isinstance(result, AsyncIterable):
         items = aiter(result)
         number = 0
@@ -140,17 +167,22 @@ async def _items(result: Any, limit: int | None) -> AsyncIterator[Any]:
                 except StopAsyncIteration:
                     return
                 number += 1
+                check(item)
                 yield item
         finally:
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
-    elif isinstance(result, Generator):
-        for number, item in enumerate(result, 1):
-            yield item
-            if number == limit:
-                result.close()
+    elif isinstance(result, Iterator):
+        try:
+            for item in itertools.islice(result, limit):
+                check(item)
+                yield item
+        finally:
+            if (close := getattr(result, "close", None)) is not None:
+                close()
     else:
+        check(result)
         yield result
 
 

@@ -17,6 +17,11 @@ from fairlead.client import FairleadError, Gap, Item, Restart, Retry, Run, run, 
 
 AT_ONCE = Retry(first=0.0)
 
+NAMED = {"fairlead-run": "r1", "fairlead-run-token": "k1"}
+
+Reading = asyncio.Future[list[Any]]
+Cancelling = asyncio.Future[None]
+
 BEGIN = 'event: run\ndata: {"run":"r1","key":"k1"}\n\n'
 END = "id: e\nevent: end\ndata: {}\n\n"
 
@@ -28,6 +33,7 @@ class Answer:
     Attributes:
         hold: the connection stays open after it, until the client goes.
         cut: its end is that of the connection, in mid-answer.
+        never: the connection ends without one.
     """
 
     text: str = ""
@@ -35,6 +41,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     hold: bool = False
     cut: bool = False
+    never: bool = False
 
 
 def problem(status: int, **members: Any) -> Answer:
@@ -56,6 +63,7 @@ class Scripted:
 
     Attributes:
         left: set when a client has gone from an answer that is held.
+        heard: set when a request has come; may_answer: cleared, to have it wait for its answer.
     """
 
     def __init__(self) -> None:
@@ -63,6 +71,9 @@ class Scripted:
         self.answers: list[Answer] = []
         self.asked: list[Asked] = []
         self.left = asyncio.Event()
+        self.heard = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
     @property
     def lines(self) -> list[str]:
@@ -76,6 +87,8 @@ class Scripted:
             headers = {name.lower(): value for name, _, value in pairs}
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             self.asked.append(Asked(first.removesuffix(" HTTP/1.1"), headers, body.decode()))
+            self.heard.set()
+            await self.may_answer.wait()
             await self._answer(self.answers.pop(0), reader, writer)
         finally:
             writer.close()
@@ -83,6 +96,8 @@ class Scripted:
     async def _answer(
         self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        if answer.never:
+            return
         headers = {"content-type": "text/event-stream", "connection": "close", **answer.headers}
         if answer.cut:
             headers["content-length"] = "100000"
@@ -111,6 +126,10 @@ async def read(server: Scripted, start: Callable[..., Run] = run, **options: Any
     async for item in running:
         found.append(item.data)  # noqa: PERF401  # between what the listeners append
     return found
+
+
+async def _all(running: Run) -> list[Any]:
+    return [item.data async for item in running]
 
 
 async def test_a_run_that_is_kept_is_attached_to_again_behind_what_was_read(
@@ -211,7 +230,7 @@ async def test_a_room_without_history_has_a_gap_after_each_cut(server: Scripted)
 
 
 async def test_cancel_stops_the_run_by_its_key_and_ends_the_loop(server: Scripted) -> None:
-    headers = {"fairlead-run": "r1", "fairlead-run-token": "k1", "fairlead-trace": "t"}
+    headers = {**NAMED, "fairlead-trace": "t"}
     server.answers = [Answer("data: 1\n\n", headers=headers, hold=True), Answer(status=204)]
     running = run(f"{server.url}?a=b", headers={"X-Mine": "x"}, token=lambda: "secret")
     items = aiter(running)
@@ -286,13 +305,86 @@ async def test_what_was_cancelled_before_it_began_never_begins(server: Scripted)
     assert server.lines == []
 
 
+async def begun(
+    server: Scripted, start: Callable[..., Run] = run
+) -> tuple[Run, Reading, Cancelling]:
+    """A stream whose request is out and unanswered, its loop, and a cancel that waits for it."""
+    running = start(server.url, retry=AT_ONCE)
+    reading = asyncio.ensure_future(_all(running))
+    await server.heard.wait()
+    cancelling = asyncio.ensure_future(running.cancel())
+    await asyncio.sleep(0)  # it is begun, and waits
+    return running, reading, cancelling
+
+
+async def test_a_cancel_before_the_head_waits_for_it_and_stops_the_run(server: Scripted) -> None:
+    server.may_answer.clear()
+    server.answers = [Answer(f"{BEGIN}data: 1\n\n", headers=NAMED, hold=True), Answer(status=204)]
+    _, reading, cancelling = await begun(server)
+    assert not cancelling.done()
+    server.may_answer.set()
+    await cancelling
+    assert await reading == [], "what comes after a cancel is not read"
+    assert server.lines == ["GET /ask", "DELETE /ask?run=r1&key=k1"]
+    await server.left.wait()
+
+
+@pytest.mark.parametrize("answer", [Answer(status=503), Answer(status=204), Answer("data: 1\n\n")])
+async def test_a_cancel_before_the_head_of_what_began_no_run(
+    server: Scripted, answer: Answer
+) -> None:
+    """It was refused, or is over, or is no run that could be named: there is nothing to stop."""
+    server.may_answer.clear()
+    server.answers = [answer]
+    _, reading, cancelling = await begun(server)
+    server.may_answer.set()
+    await cancelling
+    assert await reading == []
+    assert server.lines == ["GET /ask"]
+
+
+async def test_a_cancel_before_a_head_that_never_comes_raises(server: Scripted) -> None:
+    """The run may have begun, and nobody says which it is."""
+    server.may_answer.clear()
+    server.answers = [Answer(never=True)]
+    _, reading, cancelling = await begun(server)
+    server.may_answer.set()
+    with pytest.raises(FairleadError, match="the run may go on, as no answer came: Remote"):
+        await cancelling
+    assert await reading == []
+
+
+async def test_a_cancel_whose_loop_is_ended_before_the_head_raises(server: Scripted) -> None:
+    server.may_answer.clear()
+    server.answers = [Answer(END)]
+    _, reading, cancelling = await begun(server)
+    reading.cancel()
+    with pytest.raises(FairleadError, match="the run may go on"):
+        await cancelling
+    server.may_answer.set()
+
+
+async def test_a_room_has_no_run_that_could_go_on(server: Scripted) -> None:
+    server.may_answer.clear()
+    server.answers = [Answer(never=True)]
+    running, reading, cancelling = await begun(server, subscribe)
+    told: list[str] = []
+    running.on("status", lambda change: told.append(change.status))
+    server.may_answer.set()
+    await cancelling
+    assert await reading == []
+    assert told == ["closed"], "it is not asked for again"
+
+
 async def test_a_cancel_that_does_not_reach_the_server_raises(server: Scripted) -> None:
     server.answers = [Answer(f"{BEGIN}data: 1\n\ndata: 2\n\n", hold=True)]
     hook = iter(["first", "second"])
     running = run(server.url, token=lambda: next(hook), client=Refusing())
     async for item in running:
         assert item.data == 1, "what comes after a cancel is not read"
-        with pytest.raises(FairleadError, match="the run was not cancelled: ConnectError"):
+        with pytest.raises(
+            FairleadError, match="the run may go on, as no answer came: ConnectError"
+        ):
             await running.cancel()
 
 

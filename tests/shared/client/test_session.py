@@ -269,6 +269,29 @@ async def test_what_is_on_its_way_when_it_ends_for_good_has_failed(it: Played) -
     assert (error.code, error.id) == (4500, "a")
 
 
+async def test_what_was_cancelled_is_not_sent_again(it: Played) -> None:
+    """Nobody knows whether the server has heard it before the connection was lost."""
+    it.welcome()
+    a, b = it.send("a"), it.send("b")
+    a.cancel()
+    it.session.lost()
+    assert (await failure(a)).status == 499
+    it.welcome()
+    assert it.said == ["a", "b", None, "b"]
+    assert b.state == "sent"
+
+
+async def test_a_listener_may_cancel_what_is_about_to_be_given_up(it: Played) -> None:
+    it.welcome()
+    a, b = it.send("a"), it.send("b")
+    a.cancel()
+    b.cancel()
+    it.emit = lambda name, detail: b.cancel()  # type: ignore[method-assign]
+    it.session.lost()
+    assert it.session.pending == 0
+    assert [a.state, b.state] == ["failed", "failed"]
+
+
 async def test_a_listener_may_cancel_what_is_about_to_be_sent() -> None:
     played = Played()
     old, late = played.send("old"), played.send("late")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fairlead.errors import Malformed
 from fairlead.protocol import envelope
-from fairlead.protocol.envelope import Answer, Context, Control, DataType, Kind, Work
+from fairlead.protocol.envelope import Answer, Context, Control, DataType, Kind, Wanted, Wish, Work
 
 TYPES = st.sampled_from(DataType)
 TEXTS = st.text(max_size=100)
@@ -42,6 +42,8 @@ DECODERS = [
     envelope.decode_counted,
     envelope.decode_census,
     envelope.decode_control,
+    envelope.decode_run,
+    envelope.decode_place,
 ]
 
 
@@ -95,6 +97,11 @@ def test_an_empty_context_costs_no_byte() -> None:
         (envelope.counted(Answer.READ, 7), b"N\x00\x00\x00\x07"),
         (envelope.counted(Answer.DROPPED, 7), b"X\x00\x00\x00\x07"),
         (envelope.census(["e1-7.3.1"]), b'C["e1-7.3.1"]'),
+        (
+            envelope.run(Wanted(1, Wish.CANCEL, ("support", "answers"), "k", "ann")),
+            b'U[1,"cancel","support","answers","k","ann"]',
+        ),
+        (envelope.place("fl.a.in.f.w.-.-", {"id": "1"}), b'["fl.a.in.f.w.-.-",{"id":"1"}]'),
         (bytes([Answer.LEFT]), b"L"),
         (bytes([Answer.BUSY]), b"B"),
         (bytes([Answer.DONE]), b"D"),
@@ -152,6 +159,22 @@ def test_item_round_trip(kind: Answer, data_type: DataType, data: bytes) -> None
     wire = envelope.item(kind, data_type, data)
     assert wire[0] == kind
     assert envelope.decode_item(wire) == (data_type, data)
+
+
+@given(
+    st.builds(
+        Wanted, st.integers(0, 2**31), st.sampled_from(Wish), st.tuples(TEXTS, TEXTS), TEXTS, TEXTS
+    )
+)
+def test_wish_round_trip(wanted: Wanted) -> None:
+    wire = envelope.run(wanted)
+    assert wire[0] == Answer.RUN
+    assert envelope.decode_run(wire) == wanted
+
+
+@given(TEXTS, FIELDS)
+def test_place_round_trip(inbound: str, path: dict[str, str]) -> None:
+    assert envelope.decode_place(envelope.place(inbound, path)) == (inbound, path)
 
 
 @given(OBJECTS, TYPES, BYTES)
@@ -214,6 +237,8 @@ def test_bytes_that_are_nearly_right_are_decoded_or_malformed(
                 envelope.encode_context(Context({"é": "1"}, {}, {})),
                 envelope.event({"event": "é"}, DataType.JSON, b"1"),
                 envelope.direct("é", "é", DataType.JSON, b"1"),
+                envelope.run(Wanted(1, Wish.COPY, ("f", "w"), "k", "é")),
+                envelope.place("fl.app.in.f.w.-.-", {"id": "é"}),
                 envelope.control(Control.CREDIT, "é", 7),
                 envelope.accepted("é", {"id": "é"}),
                 envelope.census(["é"]),

@@ -13,10 +13,12 @@ from fairlead import (
     SSE,
     WS,
     Channel,
+    Event,
     Message,
     Path,
     Query,
     broadcast,
+    direct,
     feature,
     reply,
     testing,
@@ -141,3 +143,68 @@ async def test_a_workflow_that_was_made_by_a_call() -> None:
 
     made = workflow("Value", tag="t", trigger=trigger.sse("/value"), execute=value)
     assert await testing.collect(made, testing.sse()) == [7]
+
+
+@pytest.mark.parametrize(
+    ("item", "ctx", "why"),
+    [
+        ({1, 2}, testing.ws, "a set cannot be sent"),
+        (reply({1, 2}), testing.ws, "a set cannot be sent"),
+        (broadcast(object()), testing.ws, "a object cannot be sent"),
+        (direct("ann", {1}), testing.ws, "a set cannot be sent"),
+        (Event("x"), testing.ws, "Event is for SSE"),
+        (Event({1}), testing.sse, "a set cannot be sent"),
+        (broadcast("x"), testing.sse, "has no topic"),
+        (direct("ann", "x"), testing.sse, "has no topic"),
+    ],
+)
+@pytest.mark.parametrize("how", ["returned", "yielded", "yielded by a thread"])
+async def test_what_a_worker_could_not_send_is_an_error_here_too(
+    item: Any, ctx: Any, why: str, how: str
+) -> None:
+    async def returned(ctx: Any) -> Any:
+        return item
+
+    async def yielded(ctx: Any) -> AsyncIterator[Any]:
+        yield item
+
+    def yielded_by_a_thread(ctx: Any) -> Iterator[Any]:
+        yield item
+
+    made = ctx()
+    functions: dict[str, Any] = {each.__name__: each for each in (returned, yielded)}
+    function = functions.get(how, yielded_by_a_thread)
+    function.__annotations__["ctx"] = type(made)
+    with pytest.raises(TypeError, match=why):
+        await testing.collect(function, made)
+
+
+@pytest.mark.parametrize("send", ["send", "broadcast"])
+async def test_what_a_channel_could_not_send_is_an_error_as_well(send: str) -> None:
+    channel = testing.ws().channel
+    with pytest.raises(TypeError, match="a set cannot be sent"):
+        await getattr(channel, send)({1, 2})
+    with pytest.raises(TypeError, match="has no topic"):
+        await testing.sse().channel.broadcast("x")
+
+
+async def test_what_can_be_sent_comes_as_it_was_said() -> None:
+    """Not as bytes: tests compare it with what they meant."""
+    said = [Event("x", event="tick"), Event(comment="only a comment"), b"x", {"a": 1}, reply(None)]
+
+    async def everything(ctx: SSE) -> AsyncIterator[Any]:
+        for item in said:
+            yield item
+
+    assert await testing.collect(everything, testing.sse()) == said
+    ctx = testing.sse(topic="chat")
+    await ctx.channel.broadcast("x")
+    assert ctx.channel.sent == [broadcast("x")]  # type: ignore[attr-defined]
+
+
+async def test_any_iterator_is_read() -> None:
+    def items(ctx: WS) -> Iterator[int]:
+        return iter([1, 2, 3])
+
+    assert await testing.collect(items, testing.ws()) == [1, 2, 3]
+    assert await testing.collect(items, testing.ws(), limit=2) == [1, 2]

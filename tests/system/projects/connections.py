@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from fairlead import WS, Message, broadcast, feature, project, reply
+from fairlead import WS, Message, Reject, broadcast, direct, feature, project, reply
 
 support = feature("Support")
 
@@ -28,7 +28,8 @@ async def echo(ctx: WS):  # type: ignore[no-untyped-def]  # as users may write i
 
 @support.websocket("counter", tag="realtime")
 async def counter(ctx: WS) -> AsyncIterator[Any]:
-    """Numbers what the client says; `end`, `raise` and `none` are commands."""
+    """Numbers what the client says; some of it are commands."""
+    note("counter open")
     yield f"open {ctx.attempt}"
     number = 0
     try:
@@ -38,7 +39,11 @@ async def counter(ctx: WS) -> AsyncIterator[Any]:
                 return
             if message.data == "raise":
                 raise RuntimeError("secret")
-            if message.data == "room":
+            if message.data == "reject":
+                raise Reject(403, "go away")
+            if message.data == "nobody":
+                yield direct("nobody", "hello")
+            elif message.data == "room":
                 yield broadcast("to the room")
             elif message.data == "reply":
                 yield reply({"said": number})
@@ -60,6 +65,7 @@ async def slow(ctx: WS) -> AsyncIterator[Any]:
 @support.websocket("endless", tag="realtime")
 async def endless(ctx: WS) -> AsyncIterator[str]:
     """Never waits for anything but its reader."""
+    note("endless open")
     number = 0
     try:
         while True:
@@ -82,6 +88,7 @@ async def large(ctx: WS) -> AsyncIterator[str]:
 @support.websocket("tiny", tag="realtime")
 async def tiny(ctx: WS) -> AsyncIterator[None]:
     """Yields nothing, for ever, and never waits."""
+    note("tiny open")
     try:
         while True:
             yield None

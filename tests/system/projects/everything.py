@@ -213,6 +213,41 @@ def plain(ctx: WS, message: Message) -> Iterator[str]:
     yield "two"
 
 
+class Countdown:
+    """An iterator that is no generator."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __iter__(self) -> Countdown:
+        return self
+
+    def __next__(self) -> Any:
+        self.number -= 1
+        if self.number < 0:
+            raise StopIteration
+        return direct("nobody", "?") if self.number == 7 else self.number
+
+
+@support.websocket("iterators", tag="realtime")
+def iterators(ctx: WS, message: Message) -> Iterator[Any]:
+    return iter([1, 2]) if message.data == "list" else Countdown(int(message.data))
+
+
+@support.sse("/dozing", tag="stream")
+def dozing(ctx: SSE) -> Iterator[str]:
+    """A plain generator whose client may leave while it is in its thread."""
+    note = ctx.query["note"]
+    try:
+        yield "dozes"
+        with open(f"{note}.dozes", "w"):
+            time.sleep(1)
+        yield "woke"
+    finally:
+        with open(note, "w") as file:
+            file.write("closed")
+
+
 @support.websocket("slow", tag="realtime")
 async def slow(ctx: WS, message: Message) -> AsyncIterator[str]:
     """Says that it began, then waits for a file to appear: the test decides when it ends."""
