@@ -43,7 +43,7 @@ async def test_a_port_that_is_taken_is_one_line_and_exit_code_1(app: System) -> 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         console = app.start("console", "--port", str(taken.getsockname()[1]))
         assert await console.ended() == 1
-    (line,) = [json.loads(line)["msg"] for line in console.program.lines]
+    (line,) = [json.loads(line)["reason"] for line in console.program.lines]
     assert "cannot listen on 127.0.0.1:" in line
 
 
