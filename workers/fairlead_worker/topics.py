@@ -120,7 +120,8 @@ class TopicRuns:
     @property
     def runs(self) -> list[Run]:
         """What is executed for rooms here."""
-        return [room.run for room in self._rooms.values() if room is not None and room.run]
+        rooms = [room for room in self._rooms.values() if room is not None and not room.over]
+        return [room.run for room in rooms if room.run is not None]
 
     def cancel(self, subject: str) -> None:
         """End the run of a room, as if it had returned. Args: subject: that of its work."""
@@ -366,6 +367,11 @@ class _Room:
         """End it here; another worker may go on. Args: lost: the lease is another's by now."""
         self._lost = self._lost or lost
         self._ended.set()
+
+    @property
+    def over(self) -> bool:
+        """Whether its run has returned: nothing is begun until the room was empty."""
+        return self._state.over
 
     def cancel(self) -> None:
         """Somebody wants its run to end; the next one begins when the room was empty."""
