@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,17 +26,26 @@ class Guard:
     def read_only(self) -> bool:
         return not self._token
 
+    def allows(self, token: str) -> bool:
+        """Whether this is the token."""
+        # As bytes: `compare_digest` takes no text beyond ASCII.
+        given, known = token.encode(errors="replace"), self._token.encode()
+        return not self.read_only and secrets.compare_digest(given, known)
+
     def refusal(self, request: Request) -> Response | None:
         """The answer to a request that may not change anything; None lets it."""
         if self.read_only:
             return problem_response(403, "this console is read-only; start it with --token")
         kind, _, given = request.headers.get("authorization", "").partition(" ")
-        # As bytes: `compare_digest` takes no text beyond ASCII.
-        if kind.lower() == "bearer" and secrets.compare_digest(
-            given.strip().encode(), self._token.encode()
-        ):
+        if kind.lower() == "bearer" and self.allows(given.strip()):
             return None
         return problem_response(
             401, "bring the console's token: Authorization: Bearer TOKEN",
             {"WWW-Authenticate": "Bearer"},
         )  # fmt: skip
+
+
+def from_elsewhere(headers: Headers) -> bool:
+    """Whether a page of another origin has a browser ask this: it names its own."""
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")

@@ -13,6 +13,9 @@ from fairlead.errors import Unusable
 from fairlead.protocol.subjects import Subjects
 from fairlead.readiness import AdminState, Readiness
 from fairlead_console.app import build_app
+from fairlead_console.guard import Guard
+from fairlead_console.live import Live
+from fairlead_console.overview import Overview
 from fairlead_console.settings import ConsoleSettings
 
 log = logs.get("fairlead.console")
@@ -43,8 +46,12 @@ async def _serve(settings: ConsoleSettings) -> None:
     stop, _ = process.signals()
     readiness = Readiness(settings.ready_grace)
     async with readiness.exported("console", console, scraped=True) as state:
-        app = build_app(settings, state)
-        async with admin.serve(app, settings.host, settings.port, "console listens on"):
+        overview = Overview(Guard(settings.token))
+        app = build_app(settings, state, overview)
+        listening = admin.serve(
+            app, settings.host, settings.port, "console listens on", "websockets-sansio"
+        )
+        async with listening:
             options = BusOptions(
                 settings.servers, Subjects(settings.app), "console", console,
                 credentials=settings.credentials,
@@ -54,15 +61,18 @@ async def _serve(settings: ConsoleSettings) -> None:
                 bus = connecting.result()
                 readiness.bus = bus
                 try:
-                    await _work(state, bus, console, stop)
+                    await _work(state, overview, bus, console, stop)
                 finally:
                     await bus.close()
     log.info("console stopped")
 
 
-async def _work(state: AdminState, bus: Bus, console: str, stop: asyncio.Event) -> None:
-    """Publish for whoever may, until told to stop."""
+async def _work(
+    state: AdminState, overview: Overview, bus: Bus, console: str, stop: asyncio.Event
+) -> None:
+    """Show how all stands, and publish for whoever may, until told to stop."""
     tracing = telemetry.setup("console", console)
+    overview.live = live = Live(bus)
     try:
         state.publisher = appbus.LookingPublisher(bus, TOPICS_FOR, tracing)
         state.readiness.serving = True
@@ -70,5 +80,6 @@ async def _work(state: AdminState, bus: Bus, console: str, stop: asyncio.Event) 
         await stop.wait()
         state.readiness.draining = True
     finally:
+        await live.close()
         if tracing is not None:  # its collector may be this very port
             await asyncio.to_thread(tracing.shutdown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections import Counter
 from typing import Protocol
 
@@ -21,6 +22,8 @@ RELIEF = 7 / 8
 
 class Slow(Protocol):
     """A client for whom something waits."""
+
+    id: str
 
     @property
     def route(self) -> Route: ...
@@ -51,6 +54,15 @@ class Buffers:
     def waiting(self, client: Slow) -> int:
         """Bytes that wait for a client."""
         return self._waiting.get(client, 0)
+
+    @property
+    def clients(self) -> int:
+        """How many have something waiting."""
+        return len(self._waiting)
+
+    def worst(self, most: int) -> list[tuple[Slow, int]]:
+        """Those with most bytes waiting, and how many these are."""
+        return heapq.nlargest(most, self._waiting.items(), key=lambda each: each[1])
 
     def waits(self, client: Slow, size: int) -> None:
         """So many bytes wait for a client now; 0 when it has it all, or is gone."""

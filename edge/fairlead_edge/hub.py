@@ -12,7 +12,7 @@ import asyncio
 import functools
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,10 @@ class Hub:
         self._reading = asyncio.Semaphore(READS)
         self._chores: set[asyncio.Task[None]] = set()
         bus.on_up.append(self._nats_came)
+
+    def rooms(self) -> Iterator[Room]:
+        """Those that are listened to; the logs of runs are none."""
+        return (opened.room for opened in self._rooms.values() if opened.room.topic)
 
     # Joining and leaving
 
@@ -396,6 +400,7 @@ class Hub:
         else:
             opened.room.received(headers, data)
         opened.room.tally.messages += 1
+        opened.room.heard += 1
         if len(opened.room.pending) == 1:
             opened.took = time.perf_counter()
             if not self._dirty:

@@ -34,6 +34,7 @@ from fairlead_edge.app import EdgeApp
 from fairlead_edge.host import Host
 from fairlead_edge.life import live
 from fairlead_edge.metrics import FIGURES
+from fairlead_edge.report import Reporter
 from fairlead_edge.settings import EdgeSettings
 from fairlead_edge.tally import EdgeTally
 
@@ -127,6 +128,7 @@ class Edge:
         try:
             host = Host(bus, edge, settings, telemetry.setup("edge", edge), self._tally)
             self._metrics.add(FIGURES, host)
+            Reporter(host, readiness, "")
             await live(
                 self._app, host, self._stop, self._now,
                 on_serving=serving_now, on_draining=draining,

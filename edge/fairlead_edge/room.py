@@ -198,12 +198,12 @@ class Room:
         members: by dialect.
         fences: of the runners that spoke here so far.
         pending: messages of this turn of the loop, not yet written.
-        tally: what is counted of its topic.
+        tally: what is counted of its topic. heard: messages of this room alone.
         watches: of those of them that are sampled.
     """
 
     __slots__ = (
-        "channel", "fences", "history", "members", "pending", "position", "ring", "stream",
+        "channel", "fences", "heard", "history", "members", "pending", "position", "ring", "stream",
         "subject", "tally", "template", "topic", "watches",
     )  # fmt: skip
 
@@ -223,6 +223,7 @@ class Room:
         self.pending: list[RoomMessage] = []
         self.watches: list[Watch] = []
         self.fences = Fences()
+        self.heard = 0
         self.tally = tally
 
     @property

@@ -102,6 +102,11 @@ class Runs:
         self._viewed: dict[str, _Viewed] = {}
         self._copies: set[Copy] = set()
 
+    @property
+    def viewed(self) -> list[tuple[str, str, int]]:
+        """Runs with `resume` that are read here: (run, label of its workflow, readers)."""
+        return [(run, each.route.label, len(each.viewers)) for run, each in self._viewed.items()]
+
     def enter(self, viewer: Viewer) -> None:
         """A client reads a run from now on."""
         viewed = self._viewed.get(viewer.run)

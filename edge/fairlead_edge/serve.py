@@ -19,6 +19,7 @@ from fairlead_edge.app import EdgeApp
 from fairlead_edge.host import Host
 from fairlead_edge.life import live
 from fairlead_edge.metrics import FIGURES
+from fairlead_edge.report import Reporter
 from fairlead_edge.settings import EdgeSettings
 from fairlead_edge.tally import EdgeTally
 from fairlead_edge.ws import CLOSE_WITHIN, PING_EVERY, PONG_WITHIN, EdgeWebSocketProtocol
@@ -121,6 +122,7 @@ async def _serve(settings: EdgeSettings) -> None:
             try:
                 host = Host(bus, edge, settings, telemetry.setup("edge", edge), tally)
                 admin_state.metrics.add(FIGURES, host)
+                Reporter(host, readiness, f"{address[0]}:{address[1]}")
                 admin_state.publisher = Publisher(
                     bus, lambda: host.fleet.table.topics, host.tracing
                 )

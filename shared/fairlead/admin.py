@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import orjson
 import uvicorn
@@ -22,6 +22,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from fairlead import logs
 from fairlead.errors import BadName, NotStored
@@ -31,6 +32,8 @@ from fairlead.publisher import channel_or_default, parse_data
 from fairlead.readiness import AdminState
 
 log = logs.get("fairlead.admin")
+
+WS = Literal["none", "websockets-sansio"]
 
 SWITCH_AFTER = 0.0005
 """Seconds for which one thread may keep the interpreter while another waits for it."""
@@ -160,17 +163,19 @@ async def publish(state: AdminState, request: Request) -> Response:
 
 
 @asynccontextmanager
-async def serve(app: Starlette, host: str, port: int, name: str) -> AsyncIterator[int]:
+async def serve(
+    app: ASGIApp, host: str, port: int, name: str, ws: WS = "none"
+) -> AsyncIterator[int]:
     """Keep a port open; yields its number.
 
     Args:
-        name: of the port, in the log.
+        name: of the port, in the log. ws: who speaks WebSocket on it, as uvicorn names it.
 
     Raises:
         OSError: it cannot be had.
     """
     listener = listen(host, port)
-    server = _server(app)
+    server = _server(app, ws)
     serving = asyncio.create_task(server._serve([listener]))
     try:
         yield _told(name, listener)
@@ -198,10 +203,10 @@ async def serve_apart(app: Starlette, host: str, port: int, name: str) -> AsyncI
         await asyncio.to_thread(thread.join)
 
 
-def _server(app: Starlette) -> uvicorn.Server:
+def _server(app: ASGIApp, ws: WS = "none") -> uvicorn.Server:
     """To be run with `_serve`, as signals are the process' business."""
     config = uvicorn.Config(
-        app, lifespan="off", log_config=None, access_log=False, ws="none",
+        app, lifespan="off", log_config=None, access_log=False, ws=ws,
         timeout_graceful_shutdown=1,
     )  # fmt: skip
     return uvicorn.Server(config)

@@ -133,6 +133,25 @@ class Hands:
         self._chores: set[asyncio.Task[None]] = set()
         self.sweeper = Sweeper(self._bus, self.take_up)
 
+    @property
+    def rooms(self) -> list[Run]:
+        """The runs of rooms that are here."""
+        return self._topics.runs
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Messages, and connections with streams and rooms, at once."""
+        return self._shares_of("limit")
+
+    @property
+    def in_hand(self) -> tuple[int, int]:
+        """So many of them are here."""
+        return self._shares_of("runs")
+
+    def _shares_of(self, what: str) -> tuple[int, int]:
+        messages, long = (int(getattr(share, what)) for share in self.shares)
+        return messages, long
+
     # Joining and leaving the queue groups
 
     def open(self) -> None:
@@ -322,6 +341,9 @@ class Hands:
     def _controlled(self, subject: str, reply: str, data: bytes, _: bytes) -> None:
         try:
             what, key, number, body = envelope.decode_control(data)
+            if what is Control.CANCEL and body:
+                self._topics.cancel(body.decode())  # a room's run has no attempt of an edge's
+                return
             connection, message, attempt = key.split(".")
             run = self.runs.get((connection, int(message)))
             if run is None or str(run.attempt) != attempt:

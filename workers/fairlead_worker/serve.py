@@ -19,6 +19,7 @@ from fairlead.readiness import Readiness
 from fairlead.workflow import Project
 from fairlead_worker.hands import Hands
 from fairlead_worker.metrics import FIGURES
+from fairlead_worker.report import Reporter
 from fairlead_worker.runner import Tools
 from fairlead_worker.settings import WorkerSettings
 from fairlead_worker.tally import WorkerTally
@@ -103,6 +104,7 @@ async def _work(
             limits = settings.concurrency, settings.streams
             hands = Hands(tools, project.workflows(), limits, build)
             admin.metrics.add(FIGURES, hands)
+            Reporter(hands, readiness, worker, build)
             admin.publisher = Publisher(bus, lambda: manifest.topics, tracing)
             watchdog = Watchdog(lambda: hands.ticked, bus.cut)
             ticking = asyncio.create_task(hands.tick())

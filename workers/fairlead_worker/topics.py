@@ -117,6 +117,18 @@ class TopicRuns:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    @property
+    def runs(self) -> list[Run]:
+        """What is executed for rooms here."""
+        rooms = [room for room in self._rooms.values() if room is not None and not room.over]
+        return [room.run for room in rooms if room.run is not None]
+
+    def cancel(self, subject: str) -> None:
+        """End the run of a room, as if it had returned. Args: subject: that of its work."""
+        room = self._rooms.get(subject)
+        if room is not None:
+            room.cancel()
+
     def _nats_came(self) -> None:
         for room in self._rooms.values():
             if room is not None:
@@ -328,7 +340,8 @@ class _Room:
         self._given_up = asyncio.Event()
         self._lost = False
         self._empty = False
-        self._run: TopicRun | None = None
+        self._cancelled = False
+        self.run: TopicRun | None = None
 
     async def serve(self) -> None:
         """Execute, until no edge has members, the lease is lost, or `end`."""
@@ -355,6 +368,17 @@ class _Room:
         self._lost = self._lost or lost
         self._ended.set()
 
+    @property
+    def over(self) -> bool:
+        """Whether its run has returned: nothing is begun until the room was empty."""
+        return self._state.over
+
+    def cancel(self) -> None:
+        """Somebody wants its run to end; the next one begins when the room was empty."""
+        self._cancelled = True
+        if self.run is not None:
+            self.run.cancel(silent=True)
+
     def give_up(self) -> None:
         """Its run does not stop: it says nothing more, and the room is another worker's."""
         self._ended.set()
@@ -363,8 +387,8 @@ class _Room:
     async def _stop(self, executing: asyncio.Task[None]) -> None:
         given_up = asyncio.ensure_future(self._given_up.wait())
         while not executing.done() and not given_up.done():
-            if self._run is not None:
-                self._run.cancel(silent=True)
+            if self.run is not None:
+                self.run.cancel(silent=True)
             else:
                 executing.cancel()
             await asyncio.wait(
@@ -447,14 +471,18 @@ class _Room:
             self._state = State(attempt)
             self._tell(Standing(True, self._state))
             started = self._loop.time()
-            self._run = TopicRun(self, attempt)
-            self._run.task = asyncio.current_task()
-            tally, work = self._run.tally, self._run.work
+            self.run = TopicRun(self, attempt)
+            self.run.task = asyncio.current_task()
+            tally, work = self.run.tally, self.run.work
             began = tally.begun(work, attempt)
             outcome: Outcome = "left"  # or nobody is there any more
             try:
-                succeeded = await self._run.succeeded()
-                outcome = self._run.outcome
+                succeeded = await self.run.succeeded()
+                outcome = self.run.outcome
+            except asyncio.CancelledError:
+                if not self._cancelled or self._ended.is_set():
+                    raise
+                succeeded, outcome = True, "cancelled"
             finally:
                 tally.ended(work, outcome, began)
             if succeeded:
