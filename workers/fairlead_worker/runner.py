@@ -641,6 +641,9 @@ class Run:
             self._paid = asyncio.Event()
             await self._paid.wait()
         self._owed += size
+        if not self.announced:
+            # A client may cancel what it has heard of: its edge must know whom to tell.
+            self.announce(self.tools.bus.options.process)
         self._say(answer)
         if self.tools.bus.congested:
             await self.tools.bus.drained()
