@@ -74,6 +74,7 @@ def host_of(clients: list[Client], busy: bool = False, slow: int = -1) -> Host:
             clients={client.id: client for client in clients},
             quiet=quiet,
             relay=SimpleNamespace(outstanding=1),
+            tally=SimpleNamespace(drained=0, unacknowledged=0),
             buffers=SimpleNamespace(waiting=lambda client: int(client.id == slow)),
         ),
     )

@@ -94,13 +94,16 @@ async def test_errors_of_threads_are_read(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 MAIN_THREAD = """
-import asyncio, sys, threading
+import asyncio, os, sys, threading
 from fairlead.streams import process_errors
 
 listening, read = threading.Event(), threading.Event()
 
+def say(line):
+    os.write(1, f"{line}\n".encode())  # in one piece: the other thread speaks, too
+
 def before(kind, error, traceback):
-    print("the hook before:", kind.__name__, error, traceback is not None, flush=True)
+    say(f"the hook before: {kind.__name__} {error} {traceback is not None}")
     assert read.wait(10)
 
 sys.excepthook = before
@@ -110,7 +113,7 @@ async def reader():
     await asyncio.sleep(0)
     listening.set()
     error = await first
-    print("read:", error["type"], error["message"], flush=True)
+    say(f"read: {error['type']} {error['message']}")
     read.set()
 
 threading.Thread(target=asyncio.run, args=(reader(),)).start()

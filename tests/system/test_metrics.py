@@ -21,6 +21,7 @@ from support.figures import ON, Figures, figures, metrics_url, prometheus_names,
 from support.kick import KICKABLE, kick
 from support.otlp import collector
 from support.system import Edge, System, Worker, nats_server, request, system, until, upgraded
+from support.tracing import id_of
 
 ECHO, ROOM = "/support/realtime/echo", "/support/realtime/rooms/blue"
 TOPIC = {"messaging_destination_template": "rooms.{room}"}
@@ -245,7 +246,7 @@ async def test_holes_that_nats_leaves_are_counted_as_filled_or_lost(tmp_path: Pa
         system(nats, tmp_path) as app,
     ):
         edge, _ = await started(app, "logs.py")
-        name = (await edge.says(r"edge (\w+) listens")).split()[1]
+        name = await id_of(edge)
         system_account = await connect(nats.url.replace("//", "//sys:sys@"))
 
         async def cut_off_while_it_goes_on(topic: str, outcome: str) -> None:
@@ -414,7 +415,7 @@ async def test_metrics_are_not_pushed_where_only_traces_are_asked_for(app: Syste
         edge = await app.edge(env={**taken.env, **often})
         await edge.says("routes are served")
         pushing = await app.edge(env={**taken.env, **often, "OTEL_METRICS_EXPORTER": "otlp"})
-        name = (await pushing.says(r"edge (\w+) listens")).split()[1]
+        name = await id_of(pushing)
         await until(lambda: len(taken.metrics) >= 3, "metrics are pushed")
         assert {pushed.resource["service.instance.id"] for pushed in taken.metrics} == {name}
         assert taken.metrics[-1].values["fairlead.nats.connected"] == 1
