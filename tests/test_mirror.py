@@ -21,6 +21,8 @@ NO_TEST_OF_THEIR_OWN = {
     # can show that nothing is lost. The rules themselves are in modules that have tests.
     "shared/bus.py": "the NATS client: tests/system, all of it",
     "shared/roomlog.py": "reads the streams of a real NATS: tests/system/test_rooms.py",
+    "shared/roomstreams.py": "the rooms' streams on a real NATS: tests/system/test_builds.py",
+    "shared/buckets.py": "manifests and leases on a real NATS: tests/system/test_builds.py",
     "shared/runstore.py": "the stream of the runs, on a real NATS: tests/system/test_runs.py",
     "edge/broker.py": "what a real nats-server tells: tests/system/test_broker_spans.py",
     "shared/reporting.py": "what a report has of its process: tests/system/test_console_page.py",
@@ -29,7 +31,7 @@ NO_TEST_OF_THEIR_OWN = {
     "console/live.py": "the shell of fleet.py: tests/system/test_console_page.py",
     "console/overview.py": "the page and its API: tests/system/test_console_page.py",
     "console/tryit.py": "a socket to an edge: tests/system/test_console_page.py",
-    "edge/buffers.py": "tests/system/test_overflow.py: the worst of many",
+    "edge/opened.py": "the state of hub.py: tests/edge/test_rooms_model.py",
     "edge/questions.py": "tests/system/test_rooms.py, and tests/edge/test_rooms_model.py",
     "edge/runs.py": "tests/system/test_runs.py",
     "edge/copies.py": "tests/system/test_runs.py: runs without resume",

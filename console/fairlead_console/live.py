@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fairlead import logs
+from fairlead import buckets, logs
 from fairlead.bus import Bus, NoResponders
 from fairlead.errors import BadName, Malformed
 from fairlead.protocol import envelope, manifest, report, runlog
@@ -119,7 +119,7 @@ class Live:
             return
         self._read = self._loop.time()
         try:
-            found = await self._bus.manifests()
+            found = await buckets.manifests(self._bus)
         except Exception as error:  # whatever NATS says now, the next round asks again
             _unread(error=error)
             return

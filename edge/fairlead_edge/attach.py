@@ -109,7 +109,7 @@ async def attach(
         return await _copy(host, settled, asked, who)
     begun, opening, first, last = await _found(host, settled, asked, who)
     place = asked.place
-    if place is not None and last is not None and await _seen_all(host, place, last):
+    if place is not None and last is not None and _seen_all(place, last):
         raise Over
     if place is None and first is not None and not first.begins:
         raise Refused(410, f"the first part of run {asked.run} is gone")
@@ -120,7 +120,7 @@ async def attach(
     after = Position(room.position.created, begun, int(time.time() * 1000))
     whole = first is None or first.begins
     if place is not None and place.number:
-        whole = whole or (first is not None and first.number <= place.number + 1)
+        whole = whole or (first is not None and first.number <= place.number)
         # From the entry of that place on: it may hold more than was seen of it.
         after = replace(after, sequence=place.sequence - 1) if whole else after
     viewer = Viewer(
@@ -276,17 +276,10 @@ def _permit(host: Host, settled: Settled, asked: Asked, opening: Opening, who: s
         raise _unknown(asked.run)
 
 
-async def _seen_all(host: Host, place: RunPlace, last: Entry) -> bool:
+def _seen_all(place: RunPlace, last: Entry) -> bool:
     """Whether nothing but the end of an ended run is to come after a place."""
-    if not last.ends:
-        return False
     items = sum(1 for answer in last.said if answer[0] not in (Answer.DONE, Answer.ERROR))
-    if (place.number, place.index) >= (last.number, items):
-        return True
-    if items or place.number != last.number - 1:
-        return False
-    before = await runstore.entry(host.bus, place.sequence)
-    return before is not None and place.index >= len(before.said)
+    return last.ends and (place.number, place.index) >= (last.number, items)
 
 
 async def _log(host: Host, run: str) -> Room:

@@ -334,7 +334,8 @@ class Connection:
             protocol.write(taken[0][0] if len(taken) == 1 else b"".join(d for d, _ in taken))
         if outgoing:
             self.host.buffers.waits(self, outgoing.size)
-            if outgoing.size > PER_CLIENT:
+            # One piece is let through in any case: a message may be as large as the budget.
+            if outgoing.size - outgoing.newest > PER_CLIENT:
                 self._shorten(PER_CLIENT * 3 // 4)
             return
         self._outgoing = None
@@ -350,7 +351,7 @@ class Connection:
         if self.route.overflow != "disconnect":
             self.host.tally.dropped += outgoing.drop_oldest(limit)
             self.host.buffers.waits(self, outgoing.size)
-            if outgoing.size <= PER_CLIENT:
+            if outgoing.size - outgoing.newest <= PER_CLIENT:
                 return
         self._give_up()
 

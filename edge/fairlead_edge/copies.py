@@ -95,6 +95,6 @@ class Copy:
             logs.dropped(subject, data, error)
 
     def _item(self, data_type: DataType, data: bytes, meta: dict[str, Any] | None) -> None:
-        self._waiting += self._stream.show_item(data_type, data, meta, None, 0)
-        if self._waiting > PER_CLIENT:
+        if self._waiting > PER_CLIENT:  # before this one: it may be as large as that
             self._stream.give_up()
+        self._waiting += self._stream.show_item(data_type, data, meta, None, 0)

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fairlead import logs
+from fairlead import buckets, logs
 from fairlead.bus import Bus
 from fairlead.errors import Malformed
 from fairlead.protocol import manifest
@@ -63,7 +63,7 @@ class Fleet:
 
     async def start(self) -> None:
         """Read what was ever built, and ask who lives; returns when the first routes stand."""
-        for digest, (generation, raw) in (await self._bus.manifests()).items():
+        for digest, (generation, raw) in (await buckets.manifests(self._bus)).items():
             self._learn(digest, generation, raw)
         self._call_the_roll()
         # The answers to the roll are on their way before the answer to this.
@@ -152,7 +152,7 @@ class Fleet:
     async def _look_up(self) -> None:
         for digest in list(self._unknown):
             try:
-                self._learn(digest, *await self._bus.get_manifest(digest))
+                self._learn(digest, *await buckets.get_manifest(self._bus, digest))
             except LookupError as error:
                 log.warning("a worker of an unknown build", build=digest, error=error)
             self._unknown.discard(digest)

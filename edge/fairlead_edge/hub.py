@@ -9,24 +9,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fairlead import logs, roomlog
+from fairlead import logs
 from fairlead.bus import Bus, Interest, parse_headers
 from fairlead.errors import NotStored
 from fairlead.protocol.cursor import Position
-from fairlead.protocol.lease import Fences
 from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close
 from fairlead.roomlog import StreamState
+from fairlead_edge.gap import EDGE_HELD_BYTES, Gap, Heard
+from fairlead_edge.opened import CHECK_EVERY, Opened
 from fairlead_edge.questions import Questions
+from fairlead_edge.reading import Reading
 from fairlead_edge.ring import Budget
-from fairlead_edge.room import Member, Room, RoomMessage
+from fairlead_edge.room import Member, Room, milliseconds
 from fairlead_edge.tally import RUNS, EdgeTally
 
 if TYPE_CHECKING:
@@ -37,23 +39,11 @@ _unchecked = logs.Seldom(log.warning, "the position of a room cannot be checked"
 _unread = logs.Seldom(log.warning, "what was missed cannot be read yet", ["topic"])
 _gone = logs.Seldom(log.error, "messages of a room were lost; its members are closed", ["topic"])
 
-READS = 8
-"""Rooms whose missed messages are read at a time."""
-
-HELD = 1000
-"""Live messages that may wait while those before them are read."""
-
 LAG = 0.1
 """Seconds until a replica that lags behind is asked again."""
 
 LAG_TRIES = 50
 """Times that it is asked before what it does not have counts as gone."""
-
-FRESH = 0.9
-"""The part of a room's age that a position may have when the room no longer shows what was before."""
-
-CHECK_EVERY = 30.0
-"""Seconds between two looks whether rooms that are quiet stand where their streams do."""
 
 CHECK_RATE = 1000
 """Rooms that are asked about in a second."""
@@ -62,55 +52,28 @@ LINGER = 2.0
 """Seconds for which an empty room is listened to: those who reload come back at once."""
 
 
-@dataclass(slots=True, eq=False)
-class _Open:
-    """A room that is listened to.
-
-    Attributes:
-        holders: members, and those who are about to be.
-        asked: loop time at which its position was last asked for; last: of its last message.
-        told: server time, in ms, of the position that its members last were told of.
-        heard: sequence of the last message, also before the position was known.
-        ready: done when the room may be joined.
-        filling: what reads missed messages, while there is a `held`.
-        backfilling: held while the ring is filled from the stream: once, for all who come back.
-        took: when the first of the messages that are pending came (`time.perf_counter`).
-    """
-
-    room: Room
-    interest: Interest
-    ready: asyncio.Task[StreamState | None] | None = None
-    filling: asyncio.Task[None] | None = None
-    backfilling: asyncio.Lock = field(default_factory=asyncio.Lock)
-    holders: int = 0
-    asked: float = 0.0
-    last: float = 0.0
-    told: int = 0
-    heard: int = 0
-    took: float = 0.0
-    lingering: asyncio.TimerHandle | None = None
-    # What is live while the messages before it are read; None when nothing is being read.
-    held: list[tuple[dict[str, str], bytes]] | None = None
-
-
 class Hub:
     """The rooms of one edge.
 
     Attributes:
         on_occupied: told of a room that gets its first member, and (False) loses its last.
+        reading: what is asked of the rooms' streams.
     """
 
     def __init__(self, bus: Bus, spans: Spans | None, tally: EdgeTally) -> None:
         self.on_occupied: Callable[[Room, bool], None] = lambda room, occupied: None
+        self.reading = Reading(bus)
         self._bus = bus
         self._spans = spans
         self._tally = tally
         self._loop = asyncio.get_running_loop()
-        self._rooms: dict[str, _Open] = {}
+        self._rooms: dict[str, Opened] = {}
         self._rings = Budget()
-        self._dirty: list[_Open] = []
+        self._dirty: list[Opened] = []
+        self._held_of_all = Budget(EDGE_HELD_BYTES)
         self._questions = Questions(bus)
-        self._reading = asyncio.Semaphore(READS)
+        self._pause = CHECK_EVERY  # seconds
+        self._less_patient = asyncio.Event()
         self._chores: set[asyncio.Task[None]] = set()
         bus.on_up.append(self._nats_came)
 
@@ -137,7 +100,7 @@ class Hub:
             room = Room(subject, template, topic, channel, history, self._rings, stream, tally)
             live = subjects.live(topic, channel)
             opened = self._listen(room, live if history is not None else subject)
-        return await self._held(opened)
+        return await self._hold(opened)
 
     async def open_run(self, run: str) -> Room:
         """Listen to the log of a run; as `open`, and raises as it."""
@@ -148,15 +111,15 @@ class Hub:
             tally = self._tally.topics[RUNS]
             room = Room(subject, "run", "", run, _RUN_HISTORY, self._rings, subjects.runs, tally)
             opened = self._listen(room, subjects.run_live(run))
-        return await self._held(opened)
+        return await self._hold(opened)
 
-    async def _held(self, opened: _Open) -> Room:
+    async def _hold(self, opened: Opened) -> Room:
         opened.holders += 1
         if opened.lingering is not None:
             opened.lingering.cancel()
             opened.lingering = None
         try:
-            if opened.ready is None or (opened.ready.done() and self._stale(opened)):
+            if opened.ready is None or (opened.ready.done() and opened.stale(self._loop.time())):
                 opened.ready = self._loop.create_task(self._locate(opened))
             await asyncio.shield(opened.ready)
         except BaseException:
@@ -198,22 +161,23 @@ class Hub:
         if opened.holders == 0:
             opened.lingering = self._loop.call_later(LINGER, self._forget, opened)
 
-    def _listen(self, room: Room, source: str) -> _Open:
-        opened = _Open(room, _NO_INTEREST)
+    def _listen(self, room: Room, source: str) -> Opened:
+        opened = Opened(room, _NO_INTEREST)
         self._listen_to(opened, source)
         self._rooms[room.subject] = opened
+        self._no_later_than(opened.patience)
         room.tally.rooms += 1
         return opened
 
-    def _listen_to(self, opened: _Open, source: str) -> None:
+    def _listen_to(self, opened: Opened, source: str) -> None:
         handler = functools.partial(self._received, opened)
         opened.interest = self._bus.subscribe(source, handler)
 
-    def _forget(self, opened: _Open) -> None:
+    def _forget(self, opened: Opened) -> None:
         self._bus.unsubscribe(opened.interest)
         del self._rooms[opened.room.subject]
         opened.room.tally.rooms -= 1
-        opened.held = None
+        opened.no_gap()
         opened.room.stands(None)  # its ring gives back what it held
 
     def topics_changed(self, topics: Mapping[str, History | None]) -> None:
@@ -225,16 +189,18 @@ class Hub:
             history = topics[room.template]
             if (history is None) == (room.history is None):
                 room.history = history
+                self._no_later_than(opened.patience)
             else:
                 self._turn(opened, history)
 
-    def _turn(self, opened: _Open, history: History | None) -> None:
+    def _turn(self, opened: Opened, history: History | None) -> None:
         """A room has history from now on, or none: who is in it comes back, and learns that."""
         room = opened.room
         self._bus.unsubscribe(opened.interest)
         room.history = history
         room.stands(None)
-        opened.held, opened.heard = None, 0
+        opened.no_gap()
+        opened.heard = 0
         live = self._bus.subjects.live(room.topic, room.channel)
         self._listen_to(opened, live if history is not None else room.subject)
         opened.ready = self._loop.create_task(self._locate(opened))
@@ -244,13 +210,7 @@ class Hub:
 
     # Positions
 
-    def _stale(self, opened: _Open) -> bool:
-        """Whether the position is too old to be handed out: a quarter of what the room keeps."""
-        if opened.room.history is None:
-            return False
-        return self._loop.time() - opened.asked > opened.room.history.age / 4
-
-    async def _locate(self, opened: _Open) -> StreamState | None:
+    async def _locate(self, opened: Opened) -> StreamState | None:
         """Find out where a room stands; None is a room without history."""
         if opened.room.history is None:
             await self._bus.round_trip()
@@ -259,32 +219,35 @@ class Hub:
         room, last = opened.room, opened.room.position
         if last is not None and last.created != state.created:
             self._lost(opened)  # somebody made the stream anew: what it had is not known
-            last = None
-        if last is None:
-            # What was heard while the question was out may be newer than its answer.
-            sequence = max(state.sequence, opened.heard)
-            room.stands(Position(state.created, sequence, state.time))
-        elif not await self._missed(opened):
-            # The room has nothing newer than it had, so its position may be as new as the answer.
+            last, opened.heard = None, 0
+        if last is None or not await self._missed(opened, state):
+            # The room has nothing newer than was heard, so its position may be as new as the answer.
             # What came while that was asked has moved it on; back, it would be read a second time.
-            newest = max(state.sequence, room.position.sequence if room.position else 0)
-            room.stands(Position(state.created, newest, state.time))
+            heard = max(opened.heard, room.position.sequence if room.position else 0)
+            room.stands(Position(state.created, max(state.sequence, heard), state.time))
         opened.asked = self._loop.time()
         return state
 
-    async def _missed(self, opened: _Open) -> bool:
+    async def _missed(self, opened: Opened, state: StreamState) -> bool:
         """Whether the room's stream has more than was heard; that is then read.
+
+        Args:
+            state: of the stream, as of just now.
 
         Raises:
             NotStored: the stream does not answer.
         """
         room = opened.room
-        async with self._reading:
-            last = await roomlog.last(self._bus, room.stream, room.subject)
-        if room.position is None or last <= room.position.sequence:
+        last = await self.reading.last(room)
+        position = room.position
+        if position is None:
             return False
-        if opened.held is None:
-            opened.held = []
+        if last == 0 and not state.limits.whole(0, position.time, state.time):
+            self._lost(opened)  # it is empty: whatever came since then has aged away
+            return False
+        if last <= position.sequence:
+            return False
+        if opened.gap is None:
             self._fill(opened, last)
         return True
 
@@ -304,8 +267,8 @@ class Hub:
         state = await self._locate(opened)
         if state is None or state.created != created or state.sequence < sequence:
             return False
-        if opened.held is not None and opened.filling is not None:
-            await asyncio.shield(opened.filling)
+        if opened.gap is not None and opened.gap.filling is not None:
+            await asyncio.shield(opened.gap.filling)
         return room.position is not None and room.position.created == created
 
     def backfilling(self, room: Room) -> asyncio.Lock:
@@ -316,26 +279,6 @@ class Hub:
         """Write what is pending, now instead of at the end of the turn."""
         self._flush(self._rooms[room.subject])
 
-    async def page(self, room: Room, after: int) -> list[RoomMessage]:
-        """What the room's stream has after a sequence, as much as one question gives.
-
-        Raises:
-            NotStored: the stream does not answer.
-        """
-        async with self._reading:
-            found = await roomlog.read_page(self._bus, room.stream, room.subject, after)
-        fences = Fences()
-        return [room.read(headers, data, fences) for headers, data in found]
-
-    async def last(self, room: Room) -> int:
-        """The sequence of the room's last message, from the stream's leader; 0 if it is empty.
-
-        Raises:
-            NotStored: the stream does not answer.
-        """
-        async with self._reading:
-            return await roomlog.last(self._bus, room.stream, room.subject)
-
     # Quiet rooms
 
     async def watch(self) -> None:
@@ -345,18 +288,23 @@ class Hub:
         only; and a position that grows old is worth nothing to a client that comes back.
         """
         while True:
-            pause = min((_patience(opened) for opened in self._rooms.values()), default=CHECK_EVERY)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            self._less_patient.clear()
+            patience = (opened.patience for opened in self._rooms.values())
+            self._pause = min(patience, default=CHECK_EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause * random.uniform(0.5, 1.0)):
+                    await self._less_patient.wait()
+                    continue
             for opened in list(self._rooms.values()):
-                if self._quiet(opened):
+                if self._bus.connected and opened.quiet(self._loop.time()):
                     await asyncio.gather(asyncio.sleep(1 / CHECK_RATE), self._check(opened))
 
-    def _quiet(self, opened: _Open) -> bool:
-        if opened.room.position is None or opened.held is not None or not self._bus.connected:
-            return False
-        return self._loop.time() - max(opened.asked, opened.last) > _patience(opened)
+    def _no_later_than(self, patience: float) -> None:
+        """A room wants to be looked after that often, in seconds."""
+        if patience < self._pause:
+            self._less_patient.set()
 
-    async def _check(self, opened: _Open) -> None:
+    async def _check(self, opened: Opened) -> None:
         try:
             await self._locate(opened)
         except Exception as error:  # whatever NATS says now, the next round asks again
@@ -369,25 +317,29 @@ class Hub:
 
     # Messages
 
-    def _received(self, opened: _Open, subject: str, reply: str, data: bytes, raw: bytes) -> None:
+    def _received(self, opened: Opened, subject: str, reply: str, data: bytes, raw: bytes) -> None:
         headers = parse_headers(raw)
         position = opened.room.position
         sequence = int(headers.get("Nats-Sequence", 0))
         if position is not None and 0 < sequence <= position.sequence:
-            return  # on its way when the stream was asked where it stands; who joined since has it
-        if opened.held is not None:
-            self._hold(opened, headers, data)
+            # On its way when the stream was asked where it stands; who joined since has it. What is
+            # stored later than that has a higher number, or else the stream was made anew.
+            if milliseconds(headers["Nats-Time-Stamp"]) > position.time:
+                self._chore(self._check(opened))
             return
-        if position is not None and int(headers.get("Nats-Last-Sequence", 0)) > position.sequence:
-            opened.held = [(headers, data)]
-            self._fill(opened, int(headers["Nats-Last-Sequence"]))
+        if opened.gap is not None:
+            opened.gap.hold(Heard(sequence, headers, data))
+            return
+        before = int(headers.get("Nats-Last-Sequence", 0))
+        if position is not None and before > position.sequence:
+            self._fill(opened, before).hold(Heard(sequence, headers, data))
             return
         opened.heard = sequence
         opened.last = self._loop.time()
         self._take(opened, headers, data)
 
     def _take(
-        self, opened: _Open, headers: dict[str, str], data: bytes, missed: bool = False
+        self, opened: Opened, headers: Mapping[str, str], data: bytes, missed: bool = False
     ) -> None:
         """Give a message to the room; it goes out at the end of this turn.
 
@@ -407,16 +359,13 @@ class Hub:
                 self._loop.call_soon(self._flush_all)
             self._dirty.append(opened)
 
-    # What was missed: NATS was away, or dropped what this edge read too slowly
+    # What was not heard (gap.py)
 
-    def _hold(self, opened: _Open, headers: dict[str, str], data: bytes) -> None:
-        assert opened.held is not None
-        opened.held.append((headers, data))
-        if len(opened.held) > HELD:
-            self._lost(opened)
-
-    def _fill(self, opened: _Open, target: int) -> None:
-        opened.filling = self._chore(self._read_missed(opened, target))
+    def _fill(self, opened: Opened, target: int) -> Gap:
+        """Read what the stream has up to there; what is live waits until then."""
+        gap = opened.gap = Gap(target, self._held_of_all)
+        gap.filling = self._chore(self._read_missed(opened, gap))
+        return gap
 
     def _chore(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -424,68 +373,54 @@ class Hub:
         task.add_done_callback(self._chores.discard)
         return task
 
-    async def _read_missed(self, opened: _Open, target: int) -> None:
-        """Read what lies between the room's position and `target`, then let the live ones through.
+    async def _read_missed(self, opened: Opened, gap: Gap) -> None:
+        """Read on from the room's position, page by page, then let the live ones through.
 
         What cannot be read any more is not passed over in silence: the members are closed.
         """
         room = opened.room
         tries = 0
-        while opened.held is not None and self._rooms.get(room.subject) is opened:
-            since = room.position
-            if since is None:
-                break
+        while opened.gap is gap and (since := room.position) is not None:
+            if since.sequence >= gap.target:
+                self._filled(opened)
+                return
             try:
-                async with self._reading:
-                    missed = await roomlog.read(
-                        self._bus, room.stream, room.subject, since.sequence
-                    )
-                    whole = await self.whole(room, since)
+                page = await self.reading.page(room, since.sequence)
+                last = 0 if page else await self.reading.last(room)
+                whole = await self.reading.whole(room, since)
             except NotStored as error:
                 _unread(topic=room.template, error=error)
                 await asyncio.sleep(LAG)
                 continue
-            if room.position is not since:
+            if opened.gap is not gap or room.position is not since:
                 continue  # it was looked at meanwhile, and found to be further on, or nowhere
             if not whole:
                 break
-            if not missed or int(missed[-1][0]["Nats-Sequence"]) < target:
-                tries += 1
-                if tries > LAG_TRIES:
-                    break  # no replica will ever have it: purged
+            for headers, data in page:
+                self._take(opened, headers, data, missed=True)
+            if page:
+                tries = 0
+            elif last <= since.sequence:
+                gap.target = since.sequence  # purged: there is no more of it
+            elif (tries := tries + 1) > LAG_TRIES:
+                break  # no replica will ever have it
+            else:
                 await asyncio.sleep(LAG)  # a replica that lags behind
-                continue
-            held, opened.held = opened.held, None
-            room.tally.gaps_filled += 1
-            for number, (headers, data) in enumerate([*missed, *(held or ())]):
-                if room.position and int(headers["Nats-Sequence"]) > room.position.sequence:
-                    self._take(opened, headers, data, number < len(missed))
-            return
-        if opened.held is not None:
+        if opened.gap is gap:
             self._lost(opened)
 
-    async def whole(self, room: Room, since: Position) -> bool:
-        """Whether the room's stream still has all that it got after a position.
+    def _filled(self, opened: Opened) -> None:
+        gap, room = opened.gap, opened.room
+        assert gap is not None
+        opened.gap = None
+        room.tally.gaps_filled += 1
+        for heard in gap.release():
+            if room.position is not None and heard.sequence > room.position.sequence:
+                self._take(opened, heard.headers, heard.data)
 
-        By the rule for positions: its first stored message is not after it, or the room is not
-        full and the position is younger than what it keeps. To be asked after reading; the
-        answers are the leader's, as a replica may lag.
-
-        Raises:
-            NotStored: the stream does not answer.
-        """
-        first = await roomlog.first(self._bus, room.stream, room.subject)
-        if 0 < first <= since.sequence:
-            return True
-        kept = await roomlog.kept(self._bus, room.stream, room.subject)
-        history = room.history
-        if history is None:
-            return False  # a newer build keeps nothing here
-        return kept.messages < history.size and kept.time - since.time < history.age * 1000 * FRESH
-
-    def _lost(self, opened: _Open) -> None:
+    def _lost(self, opened: Opened) -> None:
         """Messages are gone for good: say so; those who come back know where they stand."""
-        opened.held = None
+        opened.no_gap()
         room = opened.room
         room.tally.gaps_lost += 1
         _gone(topic=room.template)
@@ -501,10 +436,10 @@ class Hub:
             if opened.room.history is not None and opened.room.position is not None:
                 self._chore(self._look_at(opened))
 
-    async def _look_at(self, opened: _Open) -> None:
+    async def _look_at(self, opened: Opened) -> None:
         while self._rooms.get(opened.room.subject) is opened and self._bus.connected:
             try:
-                await self._missed(opened)
+                await self._missed(opened, await self._questions.state(opened.room.stream))
                 return
             except NotStored:
                 await asyncio.sleep(LAG)
@@ -514,20 +449,10 @@ class Hub:
         for opened in dirty:
             self._flush(opened)
 
-    def _flush(self, opened: _Open) -> None:
+    def _flush(self, opened: Opened) -> None:
         heard = len(opened.room.pending)
-        members, _ = opened.room.flush()
-        if members:
+        if opened.room.flush():
             opened.room.tally.fanout.add_alike(time.perf_counter() - opened.took, heard)
-
-
-def _patience(opened: _Open) -> float:
-    """Seconds for which a room may be quiet before it is asked about."""
-    return (
-        min(CHECK_EVERY, opened.room.history.age / 8)
-        if opened.room.history is not None
-        else CHECK_EVERY
-    )
 
 
 _RUN_HISTORY = History(size=2**31, age=30 * 24 * 3600.0)

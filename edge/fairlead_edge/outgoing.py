@@ -66,16 +66,17 @@ class Outgoing(Generic[F]):
     """The pieces, in order, each with who is to know that it was written.
 
     Attributes:
-        size: bytes.
+        size: bytes. newest: those of the last piece that was put.
 
     Args:
         gap: makes the frame that tells of dropped messages; None where the client can't be told.
     """
 
-    __slots__ = ("_gap", "_pieces", "size")
+    __slots__ = ("_gap", "_pieces", "newest", "size")
 
     def __init__(self, gap: Callable[[str | None], bytes] | None) -> None:
         self.size = 0
+        self.newest = 0
         self._gap = gap
         self._pieces: deque[Piece[F]] = deque()
 
@@ -85,7 +86,8 @@ class Outgoing(Generic[F]):
     def put(self, data: bytes, told: F | Waiting | Batch | None) -> None:
         """Args: told: a batch may be dropped, all else is kept."""
         self._pieces.append((data, told))
-        self.size += len(data)
+        self.newest = len(data)
+        self.size += self.newest
 
     def put_newest(self, batch: Batch) -> int:
         """Let a batch take the place of all that wait; returns how many messages are dropped."""

@@ -123,7 +123,7 @@ async def resume(hub: Hub, room: Room, after: Position | None) -> Replay | None:
     """Find what a client that was there missed; None if that cannot be told, or not in full.
 
     Raises:
-        NotStored: the room's stream does not answer; nobody knows yet.
+        NotStored: the room's stream does not answer, or too many ask it; nobody knows yet.
     """
     if after is None or room.position is None or after.created != room.position.created:
         return None
@@ -136,13 +136,14 @@ async def resume(hub: Hub, room: Room, after: Position | None) -> Replay | None:
         room.tally.ring_hits += 1
     else:
         room.tally.ring_misses += 1
-        async with hub.backfilling(room):
-            # Whoever came first may have read it for all.
-            if not room.ring.covers(after.sequence):
-                page = await _read(hub, room, after)
-                if page is None:
-                    return None
-                read = page
+        with hub.reading.coming(room):
+            async with hub.backfilling(room):
+                # Whoever came first may have read it for all.
+                if not room.ring.covers(after.sequence):
+                    page = await _read(hub, room, after)
+                    if page is None:
+                        return None
+                    read = page
     return Replay(hub, room, after, read)
 
 
@@ -156,9 +157,9 @@ async def _read(hub: Hub, room: Room, after: Position) -> list[RoomMessage] | No
         NotStored: the stream does not answer.
     """
     floor = room.ring.floor
-    last = await hub.last(room)
+    last = await hub.reading.last(room)
     page = await _page_of_stream(hub, room, after.sequence, last)
-    if not await hub.whole(room, after):
+    if not await hub.reading.whole(room, after):
         return None
     if room.position is None or any(message.id is None for message in page):
         return None  # the edge has lost its own place meanwhile
@@ -179,7 +180,7 @@ async def _page_of_stream(hub: Hub, room: Room, after: int, last: int) -> list[R
     for _ in range(LAG_TRIES):
         if last <= after:
             return []
-        if page := await hub.page(room, after):
+        if page := await hub.reading.messages(room, after):
             return page
         await asyncio.sleep(LAG)
     raise NotStored(f"message {last} of the room is on no replica")

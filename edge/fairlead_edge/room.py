@@ -7,7 +7,7 @@ Pure: members are anything with the methods below, and bytes go out through them
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import compress
 from typing import NamedTuple, Protocol, cast
@@ -90,6 +90,10 @@ RAW, V1, SSE_JSON, SSE_TEXT = "raw", "v1", "sse json", "sse text"
 GATHERED = "gathered"
 """Not encoded for all alike: members of this dialect are `Gatherer`s."""
 DIALECTS = (RAW, V1, SSE_JSON, SSE_TEXT)
+
+WRITE = 64 * 1024
+"""Bytes of messages that are given to a member at once, unless one is larger: a transport that takes
+them says then whether it takes more."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -320,39 +324,50 @@ class Room:
                 for member in list(members):
                     member.room_bytes(encoded)
 
-    def flush(self) -> tuple[int, int]:
-        """Write this turn's messages: encoded once per dialect, one write per member.
+    def flush(self) -> int:
+        """Write this turn's messages: encoded once per dialect, about 64 KiB a write.
 
         Returns:
-            (members that were written to, those of them that are slow)
+            Members that were written to.
         """
         messages, self.pending = self.pending, []
-        if not messages:
-            return 0, 0
         watches, self.watches = self.watches, []
+        written = 0
+        for part in _parts(messages):
+            written = max(written, self._write(part, bool(watches)))
+        for watch in watches:
+            watch.shown()
+        return written
+
+    def _write(self, messages: Sequence[RoomMessage], watched: bool) -> int:
+        """Write some of them at once; returns to how many members."""
         shown = [message for message in messages if not message.hidden]
         excluded = {message.exclude for message in shown if message.exclude}
         size = sum(len(message.data) for message in shown)
-        written = slow = 0
+        written = 0
+        for message in shown if watched else ():
+            if message.watch is not None:
+                message.watch.coalesced = len(shown)
         for dialect, members in list(self.members.items()):
             if dialect == GATHERED:
                 for member in list(members):
                     theirs = [message for message in messages if message.exclude != member.id]
-                    written += bool(theirs)
                     self._count(1, [message for message in theirs if not message.hidden])
-                    slow += bool(theirs) and deliver(member, theirs)
+                    if theirs:
+                        written += 1
+                        deliver(member, theirs)
                 continue
             if not shown:
                 continue
             self.tally.deliveries += len(members) * len(shown)
             self.tally.bytes += len(members) * size
             encoded = [encode(message, dialect) for message in shown]
-            joined, whole = b"".join(encoded), _batch(encoded, shown, bool(watches))
-            if not excluded and not watches:  # as it is nearly always
+            joined, whole = b"".join(encoded), _batch(encoded, shown, watched)
+            if not excluded and not watched:  # as it is nearly always
                 everybody = list(members)
                 written += len(everybody)
                 for member in everybody:
-                    slow += member.room_bytes(joined, whole)
+                    member.room_bytes(joined, whole)
                 continue
             for member in list(members):
                 data, batch, parts = joined, whole, encoded
@@ -363,21 +378,29 @@ class Room:
                     if not parts:
                         continue
                     data = b"".join(parts)
-                    batch = _batch(parts, list(compress(shown, due)), bool(watches))
+                    batch = _batch(parts, list(compress(shown, due)), watched)
                 written += 1
                 lags = member.room_bytes(data, batch)
-                slow += lags
-                if watches:
+                if watched:
                     batch.given(parts, lags)
-        for watch in watches:
-            watch.coalesced = len(shown)
-            watch.shown()
-        return written, slow
+        return written
 
     def _count(self, times: int, messages: Sequence[RoomMessage]) -> None:
         """Deliveries of a member that does not get what all others do."""
         self.tally.deliveries += times * len(messages)
         self.tally.bytes += times * sum(len(message.data) for message in messages)
+
+
+def _parts(messages: Sequence[RoomMessage]) -> Iterator[Sequence[RoomMessage]]:
+    """Those that are written at once: about WRITE bytes, or one that is larger."""
+    first = size = 0
+    for number, message in enumerate(messages):
+        size += len(message.data)
+        if size > WRITE and number > first:
+            yield messages[first:number]
+            first, size = number, len(message.data)
+    if messages:
+        yield messages[first:]
 
 
 def _batch(encoded: Sequence[bytes], shown: Sequence[RoomMessage], watched: bool) -> Batch:

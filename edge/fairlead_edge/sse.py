@@ -313,9 +313,10 @@ class Stream(Owner):
     def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
         slow = self._waiting > HIGH_WATER
         waiting = Waiting.of(batch.watches, slow) if batch and batch.watches else None
-        self._room_waiting += len(data)
-        if self._room_waiting > PER_CLIENT:
+        # One batch is let through in any case, and whatever comes while nothing holds the writer up.
+        if self._writing_out and self._room_waiting > PER_CLIENT:
             self.give_up()
+        self._room_waiting += len(data)
         if self.cut.done():
             if waiting is not None:
                 waiting.lost()

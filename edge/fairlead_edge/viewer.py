@@ -172,13 +172,16 @@ class Viewer:
         if entry.number < self._number or self._ended:
             return
         seen = self._index if entry.number == self._number else 0
-        missed = entry.number > self._number + 1 and not entry.begins
+        # Of an entry that was seen in part the rest must come, too.
+        missed = entry.number > self._number and not entry.begins
         first = not self._number
         self._number, self._sequence, self._index = entry.number, sequence, seen
         if missed:
             self._stream.show_event("gap", {"cursor": self.place}, self.place)
         for answer in entry.said[seen:]:
             self._index += 1
+            if self._index == len(entry.said):
+                self._number, self._index = entry.number + 1, 0
             self._answer(entry.attempt, answer, first)
 
     def _answer(self, attempt: int, answer: bytes, first: bool) -> None:

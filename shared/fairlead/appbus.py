@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Coroutine, Mapping
 from typing import Any, Generic, TypeVar
 
-from fairlead import telemetry, values
+from fairlead import buckets, telemetry, values
 from fairlead.bus import Bus, BusOptions
 from fairlead.credentials import ANONYMOUS, Credentials
 from fairlead.errors import NotStored, Unusable
@@ -185,7 +185,7 @@ class LookingPublisher(Publisher):
 async def declared(bus: Bus) -> dict[str, History | None]:
     """The topics of all builds that ever were, as the newest that has them declares them."""
     topics: dict[str, History | None] = {}
-    for _, raw in sorted((await bus.manifests()).values(), reverse=True):
+    for _, raw in sorted((await buckets.manifests(bus)).values(), reverse=True):
         topics = {**_topics_of(raw), **topics}
     return topics
 

@@ -1,4 +1,4 @@
-"""NATS, as edges, workers and publishers use it. The only module that imports `nats`.
+"""NATS, as edges, workers and publishers use it. Only this, `roomstreams.py` and `buckets.py` import `nats`.
 
 nats-py keeps the connection, its reconnects and the JetStream API. The hot way is ours:
 a nats-py subscription costs a task and 5 KB, a queue hop and (with headers) 6 µs a
@@ -24,16 +24,12 @@ import nats.errors
 import nats.js.errors
 import orjson
 from nats.aio.client import Client
-from nats.js.api import KeyValueConfig, RePublish, StreamConfig
 from nats.js.client import JetStreamContext
-from nats.js.kv import KeyValue
 from nats.protocol import command
 
 from fairlead import logs, process
 from fairlead.credentials import ANONYMOUS, Credentials
-from fairlead.errors import BadDeclaration, NotStored, Unusable
-from fairlead.protocol import names
-from fairlead.protocol.manifest import History
+from fairlead.errors import NotStored, Unusable
 from fairlead.protocol.problems import HEADROOM, MAX_MESSAGE
 from fairlead.protocol.subjects import Subjects, kind_of, shortened
 
@@ -173,6 +169,7 @@ class Bus:
         subjects: every NATS subject of the app.
         connected: whether NATS answers, as far as is known; a frozen server shows in 15 s.
         down_since: loop time since which it does not, or None.
+        jetstream: its API as nats-py has it, for streams and buckets.
         reconnects: how often it came back. rtt: seconds of the last round trip, or None.
     """
 
@@ -188,7 +185,7 @@ class Bus:
         self.reconnects = 0
         self.rtt: float | None = None
         self._client = _DirectClient()
-        self._jetstream: JetStreamContext = self._client.jetstream(timeout=5)
+        self.jetstream: JetStreamContext = self._client.jetstream(timeout=5)
         self._up = asyncio.Event()
         self._flushing = False
         self._written = 0  # bytes, since somebody last waited for NATS to take them
@@ -276,7 +273,7 @@ class Bus:
 
     async def _check_jetstream(self) -> None:
         try:
-            await self._jetstream.account_info()
+            await self.jetstream.account_info()
         except (
             nats.js.errors.ServiceUnavailableError,
             nats.js.errors.APIError,
@@ -352,7 +349,7 @@ class Bus:
         log.error("NATS ended the connection; connecting anew", server=self.server, reason=reason)
         await asyncio.sleep(1)  # whatever it was may need a moment
         old, self._client = self._client, _DirectClient()
-        self._jetstream = self._client.jetstream(timeout=5)
+        self.jetstream = self._client.jetstream(timeout=5)
         await self._open_again()
         self._client._sid = old._sid
         for sid, interest in self._interests.items():
@@ -613,115 +610,6 @@ class Bus:
             if self._loop.time() + 0.1 >= deadline:
                 raise NotStored(f"{subject}: {reason} for {STORE_PATIENCE:g} s")
             await asyncio.sleep(0.1)
-
-    # Streams and manifests
-
-    async def ensure_stream(
-        self, topic: str, history: History, generation: int, allow_shrink: bool
-    ) -> None:
-        """Create a topic's stream, or bring it to these options if no newer build did so.
-
-        Args:
-            generation: the build's; only a newer one changes the options.
-            allow_shrink: a smaller `size` or `age` evicts at once; False refuses it.
-
-        Raises:
-            BadDeclaration: it would evict messages, and that was not allowed.
-        """
-        config = self._stream_config(topic, history, generation)
-        assert config.name is not None
-        try:
-            info = await self._jetstream.stream_info(config.name)
-        except nats.js.errors.NotFoundError:
-            await self._jetstream.add_stream(config)
-            return
-        now = info.config
-        if int((now.metadata or {}).get("fairlead-generation", "0")) >= generation:
-            return
-        shrinks = (now.max_msgs_per_subject or 0) > history.size or (now.max_age or 0) > history.age
-        if shrinks and not allow_shrink:
-            raise BadDeclaration(
-                f"topic {topic!r} keeps {now.max_msgs_per_subject} messages for {now.max_age:g} s; "
-                f"{history.size} for {history.age:g} s would evict messages at once; "
-                "start the worker with --allow-shrink if that is meant"
-            )
-        config.num_replicas = now.num_replicas
-        await self._jetstream.update_stream(config)
-
-    def _stream_config(self, topic: str, history: History, generation: int) -> StreamConfig:
-        # No per-message TTL, delete, rollup or limit over the whole stream: each would make
-        # holes in a room that a resume could not tell from messages that never were.
-        source, destination = self.subjects.republish
-        return StreamConfig(
-            name=self.subjects.stream(topic),
-            description=f"Fairlead rooms of {topic}",
-            subjects=[self.subjects.stream_subject(names.topic_template(topic))],
-            max_msgs_per_subject=history.size,
-            max_age=history.age,
-            num_replicas=self.options.replicas,
-            # A stream refuses a window longer than its age.
-            duplicate_window=min(DUPLICATE_WINDOW, history.age),
-            republish=RePublish(src=source, dest=destination),
-            allow_direct=True,
-            deny_delete=True,
-            metadata={"fairlead-generation": str(generation), "fairlead-topic": topic},
-        )
-
-    async def _bucket(self) -> KeyValue:
-        """That of the manifests; the first worker makes it."""
-        name = self.subjects.manifests
-        try:
-            return await self._jetstream.key_value(name)
-        except nats.js.errors.NotFoundError:
-            config = KeyValueConfig(name, replicas=self.options.replicas)
-            return await self._jetstream.create_key_value(config)
-
-    async def ensure_leases(self, ttl: float) -> None:
-        """Create the bucket of the leases; what is not written again is forgotten after `ttl` seconds."""
-        config = KeyValueConfig(self.subjects.leases, ttl=ttl, replicas=self.options.replicas)
-        try:
-            await self._jetstream.key_value(self.subjects.leases)
-        except nats.js.errors.NotFoundError:
-            await self._jetstream.create_key_value(config)
-
-    async def put_manifest(self, digest: str, manifest: bytes) -> int:
-        """Write a build's manifest unless it is there; return its generation.
-
-        The generation is the count of the bucket when it was first written, so it tells
-        which of two builds is the newer one.
-        """
-        bucket = await self._bucket()
-        try:
-            return await bucket.create(digest, manifest)
-        except nats.js.errors.KeyWrongLastSequenceError:
-            return (await self.get_manifest(digest))[0]
-
-    async def get_manifest(self, digest: str) -> tuple[int, bytes]:
-        """(generation, manifest) of a build.
-
-        Raises:
-            LookupError: it was never written.
-        """
-        try:
-            bucket = await self._jetstream.key_value(self.subjects.manifests)
-            entry = await bucket.get(digest)
-        except (nats.js.errors.KeyNotFoundError, nats.js.errors.NotFoundError):
-            raise LookupError(f"no manifest {digest}") from None
-        return entry.revision or 0, entry.value or b""
-
-    async def manifests(self) -> dict[str, tuple[int, bytes]]:
-        """All builds that were ever written: digest → (generation, manifest)."""
-        # Not by the client's `keys`, which makes a consumer for each edge that starts: the leader
-        # of the bucket's stream knows them.
-        name, prefix = f"KV_{self.subjects.manifests}", f"$KV.{self.subjects.manifests}."
-        asked = orjson.dumps({"subjects_filter": prefix + ">"})
-        info = orjson.loads(
-            await self.request(f"$JS.API.STREAM.INFO.{name}", asked, within=ACK_WITHIN)
-        )
-        if info.get("error", {}).get("code") == 404:
-            return {}  # no worker was ever there
-        keys = [key.removeprefix(prefix) for key in info["state"].get("subjects") or {}]
-        return {digest: await self.get_manifest(digest) for digest in keys}
 
 
 def _time_out(future: asyncio.Future[Any]) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 
-from fairlead import roomlog
 from fairlead.bus import Bus, Handler
 from fairlead.errors import Malformed, Unusable
 from fairlead.protocol import manifest
 from fairlead.protocol.manifest import Beat, Manifest
+from fairlead.protocol.timestamps import nanoseconds
 
 WITHIN = 2.0
 """Seconds for NATS to answer a question."""
@@ -163,7 +163,7 @@ def _stream(entry: dict[str, Any]) -> Stream:
         replicas=int(config.get("num_replicas", 1)),
         leader=(cluster or {}).get("leader", "") if clustered else None,
         peers=tuple(_peer(each) for each in peers),
-        told=roomlog.nanoseconds(entry["ts"]) / 1e9 if "ts" in entry else None,
+        told=nanoseconds(entry["ts"]) / 1e9 if "ts" in entry else None,
     )  # fmt: skip
 
 

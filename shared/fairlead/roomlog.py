@@ -1,15 +1,18 @@
-"""Reading a room's log: where its stream stands, what it last got, what came after a position."""
+"""Reading a room's log: where its stream stands and what it keeps, what it last got, what came after
+a position."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import orjson
 
 from fairlead.bus import ACK_WITHIN, Bus, NoResponders, parse_headers
-from fairlead.errors import NotStored
+from fairlead.errors import Malformed, NotStored
+from fairlead.protocol.limits import Limits
+from fairlead.protocol.timestamps import nanoseconds
 
 READ_BATCH = 256
 """Messages that one question to a stream reads, at most."""
@@ -22,11 +25,16 @@ RoomRead = list[tuple[dict[str, str], bytes]]
 
 
 class StreamState(NamedTuple):
-    """Where a stream stands: created in ns since the epoch, last sequence, server time in ms."""
+    """Where a stream stands, and what it keeps.
+
+    Attributes:
+        created: ns since the epoch. sequence: of its last message. time: the server's, in ms.
+    """
 
     created: int
     sequence: int
     time: int
+    limits: Limits = Limits()
 
 
 async def state(bus: Bus, stream: str) -> StreamState:
@@ -35,16 +43,40 @@ async def state(bus: Bus, stream: str) -> StreamState:
     Raises:
         NotStored: there is no such stream, or no answer.
     """
+    info = await _info(bus, stream, b"")
+    return StreamState(
+        nanoseconds(info["created"]),
+        info["state"]["last_seq"],
+        nanoseconds(info["ts"]) // 1_000_000,
+        _limits(info["config"]),
+    )
+
+
+async def _info(bus: Bus, stream: str, asked: bytes) -> Any:
+    """What the stream's leader says of it, if that is all there.
+
+    Raises:
+        NotStored: there is no such stream, or no answer.
+    """
     try:
-        answer = await bus.request(f"$JS.API.STREAM.INFO.{stream}", b"", within=ACK_WITHIN)
+        answer = await bus.request(f"$JS.API.STREAM.INFO.{stream}", asked, within=ACK_WITHIN)
         info = orjson.loads(answer)
-        return StreamState(
-            nanoseconds(info["created"]),
-            info["state"]["last_seq"],
-            nanoseconds(info["ts"]) // 1_000_000,
-        )
-    except (TimeoutError, NoResponders, KeyError, orjson.JSONDecodeError) as error:
+        if {"created", "state", "ts", "config"} <= info.keys():
+            return info
+    except (TimeoutError, NoResponders, orjson.JSONDecodeError) as error:
         raise NotStored(f"stream {stream} does not answer") from error
+    raise NotStored(f"stream {stream} does not answer: {info.get('error', info)}")
+
+
+def _limits(config: Mapping[str, Any]) -> Limits:
+    try:
+        return Limits.of(
+            config.get("max_msgs_per_subject", 0),
+            config.get("max_age", 0) / 1_000_000_000,
+            config.get("metadata"),
+        )
+    except Malformed as error:
+        raise NotStored(f"stream {config.get('name')}: {error}") from error
 
 
 async def last(bus: Bus, stream: str, subject: str) -> int:
@@ -78,10 +110,11 @@ async def _sequence(bus: Bus, stream: str, which: dict[str, str | int]) -> int:
 
 
 class Kept(NamedTuple):
-    """What a room has: so many messages, at the server's time in ms."""
+    """What a room has: so many messages, at the server's time in ms, within the stream's limits."""
 
     messages: int
     time: int
+    limits: Limits = Limits()
 
 
 async def kept(bus: Bus, stream: str, subject: str) -> Kept:
@@ -90,33 +123,16 @@ async def kept(bus: Bus, stream: str, subject: str) -> Kept:
     Raises:
         NotStored: no answer.
     """
-    asked = orjson.dumps({"subjects_filter": subject})
-    try:
-        answer = await bus.request(f"$JS.API.STREAM.INFO.{stream}", asked, within=ACK_WITHIN)
-        info = orjson.loads(answer)
-        messages = (info["state"].get("subjects") or {}).get(subject, 0)
-        return Kept(messages, nanoseconds(info["ts"]) // 1_000_000)
-    except (TimeoutError, NoResponders, KeyError, orjson.JSONDecodeError) as error:
-        raise NotStored(f"stream {stream} does not answer") from error
-
-
-async def read(bus: Bus, stream: str, subject: str, after: int) -> RoomRead:
-    """A room's stored messages with a sequence above `after`, in order: (headers, data).
-
-    A batched direct get: any replica may answer, so the last ones may be missing.
-
-    Raises:
-        NotStored: no answer.
-    """
-    found: RoomRead = []
-    while page := await read_page(bus, stream, subject, after):
-        found += page
-        after = int(page[-1][0]["Nats-Sequence"])
-    return found
+    info = await _info(bus, stream, orjson.dumps({"subjects_filter": subject}))
+    messages = (info["state"].get("subjects") or {}).get(subject, 0)
+    return Kept(messages, nanoseconds(info["ts"]) // 1_000_000, _limits(info["config"]))
 
 
 async def read_page(bus: Bus, stream: str, subject: str, after: int) -> RoomRead:
-    """The next of those: at most READ_BATCH messages, and about READ_BYTES; [] at the end.
+    """A room's next stored messages with a sequence above `after`, in order; [] at the end.
+
+    At most READ_BATCH messages, and about READ_BYTES. A batched direct get: any replica may
+    answer, so the last ones may be missing.
 
     Raises:
         NotStored: no answer.
@@ -146,16 +162,6 @@ async def read_page(bus: Bus, stream: str, subject: str, after: int) -> RoomRead
         timer.cancel()
         bus.unsubscribe(interest)
     return found
-
-
-def nanoseconds(timestamp: str) -> int:
-    """A NATS timestamp (RFC 3339, up to nanoseconds, UTC) as ns since the epoch.
-
-    `datetime` would drop the last three digits, and a stream's creation time is compared.
-    """
-    whole, _, fraction = timestamp.rstrip("Z").partition(".")
-    seconds = int(datetime.fromisoformat(whole + "+00:00").timestamp())
-    return seconds * 1_000_000_000 + int(fraction.ljust(9, "0")[:9] or "0")
 
 
 def _end(done: asyncio.Future[None]) -> None:

@@ -26,7 +26,7 @@ from nats.aio.transport import TcpTransport, Transport
 from nats.protocol import command
 from nats.protocol.parser import Parser
 
-from fairlead import roomlog
+from fairlead import roomlog, roomstreams
 from fairlead.bus import Bus, BusOptions, Interest, NoResponders, _DirectClient
 from fairlead.errors import NotStored, Unusable
 from fairlead.protocol.manifest import History
@@ -302,7 +302,7 @@ async def test_a_round_trip_means_that_the_server_has_read_everything(bus: Bus, 
 
 
 async def test_store_returns_when_the_stream_has_it_and_knows_an_id_again(bus: Bus) -> None:
-    await bus.ensure_stream("chat", History(10, 300), 1, False)
+    await roomstreams.ensure(bus, "chat", History(10, 300), 1, False)
     subject = bus.subjects.log("chat", "-")
     first = await bus.store(subject, b"one", {"Nats-Msg-Id": "a"})
     again = await bus.store(subject, b"other bytes", {"Nats-Msg-Id": "a"})
@@ -314,7 +314,7 @@ async def test_store_returns_when_the_stream_has_it_and_knows_an_id_again(bus: B
 
 
 async def test_what_is_stored_comes_back_on_the_live_subject(bus: Bus) -> None:
-    await bus.ensure_stream("rooms.{room}", History(10, 300), 1, False)
+    await roomstreams.ensure(bus, "rooms.{room}", History(10, 300), 1, False)
     ear = Ear()
     bus.subscribe(bus.subjects.live("rooms.a", "b"), ear)
     await bus.store(bus.subjects.log("rooms.a", "b"), b"x", {"Nats-Msg-Id": "a", "Fl-Type": "t"})
@@ -410,7 +410,7 @@ async def test_a_server_that_restarts_finds_everything_as_it_was(tmp_path: Path)
         ear, worker = Ear(), Ear()
         bus.subscribe("t.again", ear)
         bus.subscribe("t.work", worker, "group")
-        await bus.ensure_stream("chat", History(10, 300), 1, False)
+        await roomstreams.ensure(bus, "chat", History(10, 300), 1, False)
         assert bus.connected and bus.down_since is None
         await server.stop()
         await until(lambda: not (bus.connected or other.connected), "both know that it is away")

@@ -1,4 +1,4 @@
-"""A TCP line to an edge, to be cut, to be deaf, and to lead to another edge: a network."""
+"""A TCP line to an edge or to NATS, to be cut, to be deaf, and to lead elsewhere: a network."""
 
 from __future__ import annotations
 
@@ -6,8 +6,22 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
-from support.system import Edge, cut
+from support.system import cut
+
+
+class End(Protocol):
+    """Where a line leads to."""
+
+    @property
+    def port(self) -> int: ...
+
+
+class Nowhere:
+    """Where nobody listens: a server that is away."""
+
+    port = 1
 
 
 class Line:
@@ -15,12 +29,12 @@ class Line:
 
     Attributes:
         port: where a client finds it.
-        edge: where it leads to; a test may let it lead to another, as a balancer does.
+        edge: where it leads to; a test may let it lead elsewhere, as a balancer does.
         deaf: the client hears nothing any more, though it is heard.
         passing: answers pass; while it is cleared they wait here, for a client that may go meanwhile.
     """
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: End) -> None:
         self.port = 0
         self.edge = edge
         self.deaf = False
@@ -65,7 +79,7 @@ class Line:
 
 
 @asynccontextmanager
-async def line_to(edge: Edge) -> AsyncIterator[Line]:
+async def line_to(edge: End) -> AsyncIterator[Line]:
     async with served(Line(edge)) as line:
         yield line
 

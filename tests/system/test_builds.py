@@ -156,6 +156,16 @@ async def history(app: System) -> tuple[int, float, int, int]:
         await client.close()
 
 
+async def manifests(app: System) -> list[str]:
+    """The builds that have ever been declared."""
+    client = await nats.connect(app.nats.url)
+    try:
+        bucket = await client.jetstream().key_value(Subjects(app.app).manifests)
+        return sorted(await bucket.keys())
+    finally:
+        await client.close()
+
+
 async def say(edge: Edge, count: int) -> None:
     async with edge.v1("/support/builds/kept") as client:
         for number in range(count):
@@ -177,11 +187,36 @@ async def test_a_newer_build_grows_the_history_in_place(app: System) -> None:
     assert (await history(app))[3] == 20
 
 
+async def test_what_was_evicted_before_a_build_that_keeps_more_is_not_said_to_be_there(
+    app: System,
+) -> None:
+    """The room is not full any more. Who missed less than it kept then has all of it."""
+    await app.worker(OLD)
+    one, two = await app.edge(), await app.edge()
+    path = "/support/builds/kept"
+    async with one.v1(path) as early:
+        await say(one, 1)
+        await early.until("message")
+    await say(one, 3)
+    async with one.v1(path) as late:
+        await say(one, 1)
+        await late.until("message")
+    await say(one, 8)
+    await app.worker(NEW)
+    assert await history(app) == (20, 120, 2, 10)
+    async with two.v1(f"{path}?cursor={early.cursor}") as client:
+        assert client.welcome["recovered"] is False, "ten were kept, and it missed twelve"
+    async with two.v1(f"{path}?cursor={late.cursor}") as client:
+        assert client.welcome["recovered"] is True
+        assert [(await client.until("message"))["data"] for _ in range(8)] == list(range(8))
+
+
 async def test_a_newer_build_shrinks_the_history_only_if_told_to(app: System) -> None:
     """It would evict at once, so the worker says so and ends with exit code 1."""
     await app.worker(NEW)
     edge = await app.edge()
     await say(edge, 5)
+    before = await manifests(app)
     smaller = {"KEPT": "3"}
     refused = app.start("worker", str(PROJECTS / NEW), env=smaller)
     assert await refused.ended() == 1
@@ -190,6 +225,7 @@ async def test_a_newer_build_shrinks_the_history_only_if_told_to(app: System) ->
         assert part in last, last
     assert "Traceback" not in "".join(refused.program.lines)
     assert await history(app) == (20, 120, 1, 5)
+    assert await manifests(app) == before, "edges go by what is written"
     await app.worker(NEW, "--allow-shrink", env=smaller)
     assert await history(app) == (3, 120, 2, 3)
 

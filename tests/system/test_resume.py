@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,19 @@ import nats as nats_client
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
 from websockets.exceptions import ConnectionClosed
 
 from fairlead.protocol import cursor as cursors
 from fairlead.protocol.cursor import Position
 from fairlead.protocol.subjects import Subjects
 from fairlead.testing.program import DEADLINE
+from support.line import Nowhere, line_to
 from support.system import V1, Edge, NatsServer, System, Worker, request, system, until
 
 SMALL, BRIEF, LARGE = "small", "brief", "large"
+
+MIB = 1024 * 1024
 
 
 class Fleet:
@@ -42,6 +48,12 @@ class Fleet:
         js = self.nats.jetstream()
         for word in words:
             await js.publish(self.subjects.log(topic, channel), word.encode())
+
+    async def say_bytes(self, topic: str, channel: str, sizes: list[int]) -> None:
+        """Messages that are no text, one right after the other."""
+        js = self.nats.jetstream()
+        room = self.subjects.log(topic, channel)
+        await asyncio.gather(*(js.publish(room, b"\xff" * size) for size in sizes))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -208,15 +220,8 @@ async def test_a_cursor_that_is_older_than_what_the_room_keeps_is_refused(
 ) -> None:
     """Two seconds are kept. The room is empty: it shows nothing of what may have been there."""
     cursor = await left(fleet.edges[0], BRIEF, channel, "heard", fleet=fleet)
-    js = fleet.nats.jetstream()
-    stream = fleet.subjects.stream(BRIEF)
     await fleet.publish(BRIEF, channel, "missed")
-
-    async def empty() -> bool:
-        info = await js.stream_info(stream, subjects_filter=fleet.subjects.log(BRIEF, channel))
-        return not info.state.subjects
-
-    await until(empty, "the room has aged out")
+    await until(lambda: aged_out(fleet, BRIEF, channel), "the room has aged out")
     async with fleet.edges[1].v1(path(BRIEF, channel, cursor)) as client:
         assert client.welcome["recovered"] is False
 
@@ -284,6 +289,85 @@ async def test_a_stream_made_anew_is_another_log(fleet: Fleet, channel: str) -> 
         assert client.welcome["recovered"] is False
 
 
+async def test_an_edge_that_was_away_for_longer_than_a_room_keeps_anything_says_so(
+    fleet: Fleet, channel: str
+) -> None:
+    """Two seconds are kept: what was said in the edge's absence is gone, and its members are closed."""
+    async with line_to(fleet.app.nats) as line:
+        edge = await fleet.app.edge(env={"FAIRLEAD_NATS": f"nats://127.0.0.1:{line.port}"})
+        await edge.serves(path(BRIEF, channel))
+        async with edge.v1(path(BRIEF, channel)) as client:
+            await fleet.publish(BRIEF, channel, "heard")
+            assert await client.hears() == "heard"
+            line.edge = Nowhere()
+            await line.cut()
+            await fleet.publish(BRIEF, channel, "missed")
+            await until(lambda: aged_out(fleet, BRIEF, channel), "the room has aged out")
+            line.edge = fleet.app.nats
+            with pytest.raises(ConnectionClosed) as closed:
+                await client.hears()
+            assert closed.value.rcvd is not None and closed.value.rcvd.code == 4003
+        async with edge.v1(path(BRIEF, channel, client.cursor)) as client:
+            assert client.welcome["recovered"] is False
+        await edge.stop()
+
+
+async def aged_out(fleet: Fleet, topic: str, channel: str) -> bool:
+    """Whether a room is empty."""
+    room = fleet.subjects.log(topic, channel)
+    stream = fleet.subjects.stream(topic)
+    info = await fleet.nats.jetstream().stream_info(stream, subjects_filter=room)
+    return not info.state.subjects
+
+
+# What it costs: questions to the rooms' streams
+
+
+@asynccontextmanager
+async def counted(fleet: Fleet, topic: str) -> AsyncIterator[list[str]]:
+    """The rooms that a topic's stream is asked for while the block runs."""
+    asked: list[str] = []
+
+    async def note(message: Msg) -> None:
+        asked.append(json.loads(message.data)["next_by_subj"])
+
+    subject = f"$JS.API.DIRECT.GET.{fleet.subjects.stream(topic)}"
+    await fleet.nats.subscribe(subject, cb=note)
+    await fleet.nats.flush()
+    yield asked
+    await fleet.nats.flush()
+
+
+async def test_who_comes_back_to_an_edge_that_was_there_costs_no_read(
+    fleet: Fleet, channel: str
+) -> None:
+    one = fleet.edges[0]
+    async with one.v1(path(LARGE, channel)) as member:
+        cursor = await left(one, LARGE, channel, "heard", fleet=fleet)
+        await fleet.publish(LARGE, channel, "missed")
+        assert await heard(member, 2) == ["heard", "missed"]
+        async with counted(fleet, LARGE) as asked, one.v1(path(LARGE, channel, cursor)) as client:
+            assert await client.hears() == "missed"
+    assert asked == []
+
+
+async def test_many_who_come_back_to_one_room_at_once_cost_one_read(
+    fleet: Fleet, channel: str
+) -> None:
+    one, two = fleet.edges
+    cursor = await left(one, LARGE, channel, "heard", fleet=fleet)
+    missed = [str(n) for n in range(50)]
+    await fleet.publish(LARGE, channel, *missed)
+
+    async def back() -> None:
+        async with two.v1(path(LARGE, channel, cursor)) as client:
+            assert await heard(client, 50) == missed
+
+    async with counted(fleet, LARGE) as asked, two.v1(path(LARGE, channel)):
+        await asyncio.gather(*(back() for _ in range(30)))
+    assert asked == [fleet.subjects.log(LARGE, channel)]
+
+
 # Server-sent events
 
 
@@ -340,6 +424,33 @@ async def test_who_comes_back_before_the_first_message_has_missed_nothing(
 
 def both(channel: str, *more: str) -> str:
     return sse(channel + "a") + "".join(f"&channel={channel}{each}" for each in ("b", *more))
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[MIB], [MIB, MIB, MIB], [400_000] * 8],
+    ids=["the largest message", "some of them", "more than may wait"],
+)
+@pytest.mark.parametrize("replayed", [False, True], ids=["live", "replayed"])
+async def test_an_event_stream_whose_client_reads_gets_messages_of_any_size(
+    fleet: Fleet, channel: str, sizes: list[int], replayed: bool
+) -> None:
+    """Also bytes, which are a third more as base64."""
+    one, two = fleet.edges
+    async with one.events(sse(channel)) as stream:
+        first = (await stream.next())["id"]
+        if not replayed:
+            await fleet.say_bytes(LARGE, channel, sizes)
+            assert await lengths(stream, len(sizes)) == sizes
+    if replayed:
+        await fleet.say_bytes(LARGE, channel, sizes)
+        async with two.events(sse(channel), headers={"Last-Event-ID": first}) as stream:
+            assert await lengths(stream, len(sizes)) == sizes
+
+
+async def lengths(stream: Any, count: int) -> list[int]:
+    """Of the next messages of bytes."""
+    return [len(base64.b64decode((await next_of(stream, "base64"))["data"])) for _ in range(count)]
 
 
 async def test_several_rooms_come_on_one_stream_with_one_cursor(fleet: Fleet, channel: str) -> None:

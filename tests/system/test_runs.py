@@ -31,6 +31,8 @@ from support.system import (
 
 KEPT = "/runs/kept"
 
+MIB = 1024 * 1024
+
 SECOND = 100
 """Looks of `until` in a second."""
 
@@ -537,6 +539,31 @@ async def test_a_slow_viewer_holds_nobody_up_and_misses_nothing(app: System) -> 
             assert "gap" not in second.names
         finally:
             await cut(writer)
+
+
+async def test_while_nobody_reads_a_generator_gets_two_mib_ahead(app: System) -> None:
+    """And then it waits. Who was cut off finds also what was on its way to it."""
+    (edge,) = await started(app, edges=1)
+    async with edge.events(f"{KEPT}/large?size=4096") as stream:
+        reader = Reader(stream)
+        await reader.read(3)
+    stopped = await steady(app)
+    # A line each 256 KiB. Ahead of what was written to the client, which the kernels may have.
+    assert 2 * MIB <= (stopped + 1) * 64 * 4096 <= 2 * MIB + 4 * MIB
+    async with edge.events(f"{KEPT}/large", **back(reader.last)) as stream:
+        again = Reader(stream)
+        assert (await again.next())["data"] == '{"recovered":true}'
+        items = await again.read(64 * (stopped + 8))
+        assert [int(item.partition(":")[0]) for item in items] == list(range(3, 3 + len(items)))
+    assert "gap" not in again.names
+
+
+async def test_what_goes_on_without_a_reader_is_not_held_up_by_what_is_kept(app: System) -> None:
+    """`continue`: when its window is over nobody is waited for, and the oldest of it is forgotten."""
+    (edge,) = await started(app, edges=1)
+    async with edge.events(f"{KEPT}/large-on?size=4096&n=4000") as stream:
+        await Reader(stream).read(3)
+    await until(lambda: "complete" in told(app), "16 MB are said to nobody")
 
 
 async def test_a_late_joiner_is_told_that_the_first_part_is_gone(app: System) -> None:

@@ -9,7 +9,7 @@ from typing import cast
 
 import uvloop
 
-from fairlead import errorfeed, loading, logs, process, runstore, telemetry
+from fairlead import buckets, errorfeed, loading, logs, process, roomstreams, runstore, telemetry
 from fairlead.bus import Bus, BusOptions
 from fairlead.errors import BadDeclaration, Unusable
 from fairlead.protocol.manifest import Manifest
@@ -133,10 +133,14 @@ async def _work(
 async def _introduce(bus: Bus, project: Project, allow_shrink: bool) -> str:
     """Write the build's manifest, bring the streams of its topics up to it; return its digest."""
     manifest = project.manifest()
-    generation = await bus.put_manifest(manifest.digest, manifest.encode())
-    for topic, history in manifest.topics.items():
-        if history is not None:
-            await bus.ensure_stream(topic, history, generation, allow_shrink)
+    kept = {topic: history for topic, history in manifest.topics.items() if history is not None}
+    if not allow_shrink and not await buckets.has_manifest(bus, manifest.digest):
+        # Asked first: edges go by a manifest as soon as it is written, and this one may be refused.
+        for topic, history in kept.items():
+            await roomstreams.refuse_eviction(bus, topic, history)
+    generation = await buckets.put_manifest(bus, manifest.digest, manifest.encode())
+    for topic, history in kept.items():
+        await roomstreams.ensure(bus, topic, history, generation, allow_shrink)
     if _keeps_runs(manifest):
         await runstore.ensure(bus)
     return manifest.digest

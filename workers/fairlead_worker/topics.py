@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from fairlead import logs, roomlog
+from fairlead import buckets, logs
 from fairlead.bus import Bus, Interest, NoResponders
 from fairlead.context import Broadcast, Reply
 from fairlead.errors import Malformed
@@ -30,6 +30,7 @@ from fairlead.protocol.lease import Entry, Lease, Standing, State, Wanted, Word
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import problem
 from fairlead.protocol.subjects import WORKERS
+from fairlead.protocol.timestamps import nanoseconds
 from fairlead.workflow import Workflow
 from fairlead_worker import spans
 from fairlead_worker.runner import STUBBORN, Run, Tools
@@ -293,12 +294,12 @@ class Leases:
                 return
             info = await self._info()
             if "error" in info:
-                await self._bus.ensure_leases(lease.TTL)
+                await buckets.ensure_leases(self._bus, lease.TTL)
                 info = await self._info()
             # The answer was made before it came: the server's clock is this far ahead, or further.
             now = self._loop.time()
-            self._ahead = roomlog.nanoseconds(info["ts"]) / 1_000_000 - now * 1000
-            self._created = roomlog.nanoseconds(info["created"])
+            self._ahead = nanoseconds(info["ts"]) / 1_000_000 - now * 1000
+            self._created = nanoseconds(info["created"])
             self._looked = now
 
     async def _info(self) -> Any:

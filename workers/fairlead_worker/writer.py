@@ -28,7 +28,11 @@ CREDIT = 256 * 1024
 """Bytes that a run may be ahead of its quickest viewer."""
 
 KEPT = 4 * 1024 * 1024
-"""Bytes that are kept of a run; so far it may be ahead while nobody reads."""
+"""Bytes that are kept of a run."""
+
+UNREAD = KEPT // 2
+"""Bytes that a run may be ahead while nobody reads. The rest of what is kept was sent last: a client
+that was cut off may have some of it still to come, and asks for it when it is back."""
 
 SHORTER = 512 * 1024
 """Bytes by which a log that is too long is made shorter at once: so it is seldom done."""
@@ -97,7 +101,7 @@ class Writer:
         if self.unattended:
             # Nobody is waited for, but the stream is.
             return self._ahead + ENTRY
-        return CREDIT if self.watched else KEPT
+        return CREDIT if self.watched else UNREAD
 
     def say(self, answer: bytes) -> None:
         """Say something without waiting: the last words."""

@@ -66,9 +66,9 @@ class RunPlace:
 
     Attributes:
         created: when the runs' stream was created, in ns since the epoch.
-        sequence: the stream's sequence of the entry that has the item.
-        number: that of the entry, counted in the run; 0 before the first one.
-        index: how many of the entry's answers were seen.
+        sequence: the stream's sequence of the entry that has the last item.
+        number: of the entry that comes next, counted in the run, or that is seen in part.
+        index: how many of its answers were seen.
         proof: a digest of the run's key.
     """
 

@@ -9,13 +9,13 @@ header `traceparent` is sampled; each server of a cluster one of its own. ::
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 
 from fairlead.errors import Malformed
 from fairlead.protocol import traceparent
+from fairlead.protocol.timestamps import nanoseconds
 from fairlead.protocol.traceparent import Traceparent
 
 STEPS = {
@@ -101,16 +101,3 @@ def _step(event: dict[str, Any]) -> Step:
     }
     attributes = {f"fairlead.nats.{name}": str(value) for name, value in told.items() if value}
     return Step(STEPS.get(event["type"], str(event["type"])), nanoseconds(event["ts"]), attributes)
-
-
-def nanoseconds(timestamp: str) -> int:
-    """A timestamp of a server (RFC 3339, up to nanoseconds) as ns since the epoch.
-
-    Raises:
-        ValueError: it is none.
-    """
-    when = datetime.fromisoformat(timestamp)  # drops what is beyond microseconds
-    fraction = timestamp.partition(".")[2]
-    digits = fraction[: next((i for i, c in enumerate(fraction) if not c.isdigit()), len(fraction))]
-    seconds = int(when.replace(microsecond=0).timestamp())
-    return seconds * 1_000_000_000 + int(digits.ljust(9, "0")[:9] or "0")

@@ -58,6 +58,18 @@ async def once(ctx: SSE) -> AsyncIterator[str]:
 
 @runs.sse("/large", tag="kept", resume="5m")
 async def large(ctx: SSE) -> AsyncIterator[str]:
+    async for item in _large(ctx):
+        yield item
+
+
+@runs.sse("/large-on", tag="kept", resume="1s", on_disconnect="continue")
+async def large_on(ctx: SSE) -> AsyncIterator[str]:
+    async for item in _large(ctx):
+        yield item
+    _log("complete")
+
+
+async def _large(ctx: SSE) -> AsyncIterator[str]:
     """`?n=` items of `?size=` bytes, as fast as they go."""
     size = int(ctx.query.get("size", "1024"))
     for number in range(int(ctx.query.get("n", "1000000"))):
