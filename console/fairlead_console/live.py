@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from fairlead import buckets, logs
@@ -55,7 +55,7 @@ class Live:
         self._closed = False
         bus.subscribe(self._inbox, self._answered)
 
-    async def pictures(self) -> AsyncIterator[dict[str, Any]]:
+    async def pictures(self) -> AsyncGenerator[dict[str, Any]]:
         """How all stands, now and each second from now on; nobody is asked when nobody iterates."""
         self._watchers += 1
         if self._asking is None or self._asking.done():

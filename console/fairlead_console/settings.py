@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fairlead.dev.settings import DEFAULT_ADMIN_PORT
-from fairlead.settings import Bare, Duration, Port, Positional, ProcessSettings, Settings
+from fairlead.settings import (
+    Bare,
+    Duration,
+    NatsSettings,
+    Port,
+    Positional,
+    ProcessSettings,
+    Settings,
+)
 
 DEV = f"http://127.0.0.1:{DEFAULT_ADMIN_PORT}"
 """Where the console of `fairlead dev` is."""
@@ -36,6 +44,16 @@ class ConsoleSettings(ProcessSettings):
 
     ready_grace: Duration = 10.0
     """Time NATS may be away before /readyz says so."""
+
+
+class TopSettings(NatsSettings):
+    """What `top` can be told."""
+
+    once: bool = False
+    """Print one picture and leave; so it does where there is no terminal."""
+
+    json_: bool = False
+    """Print a line of JSON for each picture, as GET /api/fleet of the console has it."""
 
 
 Count = Annotated[int | None, Bare("1"), Field(ge=1, le=100, json_schema_extra={"hint": "[N]"})]

@@ -108,8 +108,9 @@ def _fields(value: Any) -> dict[str, Any] | None:
         return value.model_dump(mode="json")
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return dict(value._asdict())
+    named = getattr(value, "_asdict", None) if isinstance(value, tuple) else None
+    if named is not None:
+        return dict(named())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value)]
         return {name: getattr(value, name) for name in names if not name.startswith("_")}
