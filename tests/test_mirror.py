@@ -28,6 +28,7 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/reporting.py": "what a report has of its process: tests/system/test_console_page.py",
     "edge/report.py": "an edge's report: tests/system/test_console_page.py",
     "workers/report.py": "a worker's report: tests/system/test_console_page.py",
+    "console/top.py": "the shell of board.py: tests/system/test_top.py",
     "console/live.py": "the shell of fleet.py: tests/system/test_console_page.py",
     "console/overview.py": "the page and its API: tests/system/test_console_page.py",
     "console/tryit.py": "a socket to an edge: tests/system/test_console_page.py",
