@@ -100,7 +100,7 @@ from fairlead.streams import process_errors
 listening, read = threading.Event(), threading.Event()
 
 def say(line):
-    os.write(1, f"{line}\n".encode())  # in one piece: the other thread speaks, too
+    os.write(1, (line + "\\n").encode())  # in one piece: the other thread speaks, too
 
 def before(kind, error, traceback):
     say(f"the hook before: {kind.__name__} {error} {traceback is not None}")

@@ -369,7 +369,7 @@ async def test_a_run_that_another_worker_takes_over_is_counted(
     app: System, tmp_path: Path, target: str, path: str, scope: str
 ) -> None:
     env = {**ON, "NOTES": str(tmp_path), "RUNS_LOG": str(tmp_path / "runs.log")}
-    first = await app.worker(target, env=env)
+    first = await app.worker(target, "--drain-grace", "500ms", env=env)  # for the stream to end
     edge = await app.edge(env=ON)
     await edge.serves(path)
     opened = edge.events(path) if scope == "stream" else edge.raw(path)
