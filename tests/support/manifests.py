@@ -180,19 +180,26 @@ def _port(rule: Manifest, target: Peer, port: int, protocol: str) -> bool:
 def numbers(text: str) -> Iterator[tuple[int, str, bool]]:
     """Each line of YAML that sets a number: its place, the line, and whether a comment explains it.
 
-    One does on the line itself, or above it, where only lines of the same mapping stand between.
+    One does on the line itself, or above it: for the key under it with all that is in that, and for
+    the keys beside that one. The head of a file explains nothing.
     """
     explained: dict[int, bool] = {}
+    """Indentation of a comment → whether its own key is the one that we are in."""
+    fresh = False
     for place, line in enumerate(text.splitlines(), 1):
         bare = line.strip()
         depth = len(line) - len(line.lstrip())
         if not bare:
             explained.clear()
-        elif bare.startswith("#"):
-            explained[depth] = True
-        else:
-            value = bare.partition("#")[0]
-            told = "#" in bare or any(known for at, known in explained.items() if at <= depth)
-            if any(mark.isdigit() for mark in value.partition(": ")[2]):
-                yield place, bare, told
-            explained = {at: known for at, known in explained.items() if at <= depth}
+            continue
+        explained = {at: own for at, own in explained.items() if at <= depth}
+        if bare.startswith("#"):
+            if depth:
+                explained[depth] = fresh = True
+            continue
+        if depth in explained:
+            explained[depth], fresh = fresh, False
+        value = bare.partition("#")[0].partition(": ")[2] or bare.partition("- ")[2]
+        told = "#" in bare or depth in explained or any(explained.values())
+        if any(mark.isdigit() for mark in value):
+            yield place, bare, told

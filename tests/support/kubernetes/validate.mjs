@@ -1,10 +1,7 @@
 // Holds custom resources against their schemas: a list of them as JSON on stdin; a line for each that is wrong.
-//   node validate.mjs FOLDER-OF-INSTALL.SH < resources.json
-import { createRequire } from "node:module";
+// In the folder of install.sh, as that is where the schemas are looked for:
+//   node --input-type=module --eval "$(cat validate.mjs)" < resources.json
 import { readFileSync } from "node:fs";
-import { pathToFileURL } from "node:url";
-
-const require = createRequire(`${process.argv[2]}/package.json`);
 
 const PACKAGES = {
   "gateway.networking.k8s.io": "gateway-api",
@@ -16,7 +13,7 @@ let wrong = 0;
 for (const resource of JSON.parse(readFileSync(0, "utf8"))) {
   const [group] = resource.apiVersion.split("/");
   const path = `@kubernetes-models/${PACKAGES[group]}/${resource.apiVersion}/${resource.kind}`;
-  const { [resource.kind]: Kind } = await import(pathToFileURL(require.resolve(path)));
+  const { [resource.kind]: Kind } = await import(path);
   try {
     new Kind(resource).validate();
   } catch (error) {
