@@ -5,11 +5,11 @@
 #   install.sh FOLDER PYTHON
 set -eu
 folder=$1
-python=$(realpath --no-symlinks "$2")
-here=$(realpath "$(dirname "$0")")
+python=$(cd "$(dirname "$2")" && pwd)/$(basename "$2")
+here=$(cd "$(dirname "$0")" && pwd)
 
 mkdir -p "$folder"
-folder=$(realpath "$folder")
+folder=$(cd "$folder" && pwd)
 cp "$here/package.json" "$here/package-lock.json" "$folder"
 "$python" "$(dirname "$here")/node.py" --prefix "$folder" ci --legacy-peer-deps --ignore-scripts --no-audit --no-fund --loglevel=error
 
