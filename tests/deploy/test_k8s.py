@@ -478,6 +478,15 @@ def test_a_rollout_takes_nobody_away_before_another_is_there(overlay: str, role:
     assert spec["minReadySeconds"] >= 5
 
 
+def test_edges_drain_one_after_another() -> None:
+    """A rollout does not wait for pods that end, only for new ones: those wait for longer than a drain lasts."""
+    each = workload("prod", "edge")
+    drain = durations.seconds(environment(manifests("prod"), each)["FAIRLEAD_DRAIN_GRACE"])
+    wait = container(each)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert each["spec"]["minReadySeconds"] >= wait + drain
+    assert each["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 1
+
+
 @overlays
 def test_each_pod_is_confined(overlay: str) -> None:
     """As Pod Security's `restricted` wants it, which the namespace enforces, and a read-only root besides."""
