@@ -24,6 +24,17 @@ $(VENV)/promtool: tests/support/install-prometheus.sh $(VENV)/installed
 	tests/support/install-prometheus.sh $(VENV)/prometheus
 	@touch $@
 
+# What the manifests of deploy/k8s are tried with: kubectl, schemas of custom resources, a scan for unsafe settings.
+# The scan pins what others need newer, so it has an environment of its own.
+$(VENV)/kubernetes/installed: tests/support/kubernetes/install.sh tests/support/kubernetes/package-lock.json $(VENV)/installed
+	tests/support/kubernetes/install.sh $(VENV)/kubernetes $(BIN)/python
+	@touch $@
+
+$(VENV)/checkov/installed: tests/support/kubernetes/checkov.txt $(VENV)/installed
+	$(BIN)/python -m venv $(VENV)/checkov
+	$(VENV)/checkov/bin/python -m pip install --quiet --requirement tests/support/kubernetes/checkov.txt
+	@touch $@
+
 # The compiler and the bundler of the JavaScript client.
 $(VENV)/npm: clients/js/package-lock.json tests/support/node.py $(VENV)/installed
 	$(BIN)/python tests/support/node.py ci --ignore-scripts --no-audit --no-fund
@@ -32,13 +43,13 @@ $(VENV)/npm: clients/js/package-lock.json tests/support/node.py $(VENV)/installe
 dev: $(VENV)/installed  ## the whole system on this machine, with the chat example and its page
 	$(BIN)/fairlead dev examples/chat
 
-test: $(VENV)/installed $(VENV)/chromium $(VENV)/npm $(VENV)/promtool  ## all tests, two files at a time
+test: $(VENV)/installed $(VENV)/chromium $(VENV)/npm $(VENV)/promtool $(VENV)/kubernetes/installed $(VENV)/checkov/installed  ## all tests, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak: $(VENV)/installed  ## the long forms of the proofs, with their figures
 	$(BIN)/python -m pytest -m soak -s
 
-check: $(VENV)/installed $(VENV)/chromium $(VENV)/npm $(VENV)/promtool  ## formatter, linters, types, import contracts, tests with coverage
+check: $(VENV)/installed $(VENV)/chromium $(VENV)/npm $(VENV)/promtool $(VENV)/kubernetes/installed $(VENV)/checkov/installed  ## formatter, linters, types, import contracts, tests with coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
