@@ -1,9 +1,9 @@
-# Nine words: dev, test, soak, check, fix, docs, bench, pictures, clean. Each makes the environment it needs.
+# Ten words: dev, test, soak, cluster, check, fix, docs, bench, pictures, clean. Each makes the environment it needs.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: dev test soak check fix docs bench pictures clean
+.PHONY: dev test soak cluster check fix docs bench pictures clean
 .DEFAULT_GOAL := test
 
 # Made again when the dependencies change.
@@ -35,21 +35,32 @@ $(VENV)/checkov/installed: tests/support/kubernetes/checkov.txt $(VENV)/installe
 	$(VENV)/checkov/bin/python -m pip install --quiet --requirement tests/support/kubernetes/checkov.txt
 	@touch $@
 
+# Hosts, lines and a balancer for the cluster on one machine.
+$(VENV)/network: tests/support/install-network.sh $(VENV)/installed
+	tests/support/install-network.sh
+	@touch $@
+
 # The compiler and the bundler of the JavaScript client.
 $(VENV)/npm: clients/js/package-lock.json tests/support/node.py $(VENV)/installed
 	$(BIN)/python tests/support/node.py ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
+TRIED_WITH := $(VENV)/installed $(VENV)/chromium $(VENV)/npm $(VENV)/promtool $(VENV)/network \
+	$(VENV)/kubernetes/installed $(VENV)/checkov/installed
+
 dev: $(VENV)/installed  ## the whole system on this machine, with the chat example and its page
 	$(BIN)/fairlead dev examples/chat
 
-test: $(VENV)/installed $(VENV)/chromium $(VENV)/npm $(VENV)/promtool $(VENV)/kubernetes/installed $(VENV)/checkov/installed  ## all tests, two files at a time
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(TRIED_WITH)  ## all tests, three files at a time: most of them wait for a process or a network
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
-soak: $(VENV)/installed  ## the long forms of the proofs, with their figures
+cluster: $(VENV)/installed $(VENV)/network  ## NATS, edges, workers and a balancer on hosts of their own; scaled, replaced, cut off
+	$(BIN)/python -m pytest -m soak -s tests/system/test_cluster.py
+
+soak: $(VENV)/installed $(VENV)/network  ## the long forms of the proofs, with their figures
 	$(BIN)/python -m pytest -m soak -s
 
-check: $(VENV)/installed $(VENV)/chromium $(VENV)/npm $(VENV)/promtool $(VENV)/kubernetes/installed $(VENV)/checkov/installed  ## formatter, linters, types, import contracts, tests with coverage
+check: $(TRIED_WITH)  ## formatter, linters, types, import contracts, tests with coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

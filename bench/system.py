@@ -124,14 +124,14 @@ def system(nats: Nats, setup: Setup | None = None) -> Generator[System]:
         admin = edge.logs("admin port")["port"]
         port = edge.logs("listens on")["port"]
         worker_admin = worker.logs("admin port")["port"]
-        _until_status(worker, worker_admin, "/readyz", 200)
-        _until_status(edge, admin, "/readyz", 200)
+        until_status(worker, worker_admin, "/readyz", 200)
+        until_status(edge, admin, "/readyz", 200)
         for path in (ECHO, PLAIN, KEPT):
-            _until_status(edge, port, path, 426)
+            until_status(edge, port, path, 426)
         yield System(app, nats, edge, worker, port, (admin, worker_admin))
 
 
-def _until_status(child: Child, port: int, path: str, wanted: int) -> None:
+def until_status(child: Child, port: int, path: str, wanted: int) -> None:
     """Wait until a GET is answered with a status."""
     found: object = None
     deadline = time.monotonic() + START_WITHIN

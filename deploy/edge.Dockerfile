@@ -2,22 +2,32 @@
 #   docker build -f deploy/edge.Dockerfile -t fairlead-edge .
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
-FROM ${PYTHON_IMAGE} AS build
+FROM ${PYTHON_IMAGE} AS wheel
 WORKDIR /src
+COPY deploy/locks/build.txt build.txt
+RUN python3 -m venv /build && /build/bin/pip install --no-cache-dir --require-hashes -r build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY shared shared
 COPY edge edge
 COPY workers workers
 COPY console console
-# pip serves the build alone: the venv that is copied below holds what runs and nothing that installs.
+RUN /build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
+
+FROM ${PYTHON_IMAGE} AS venv
+COPY deploy/locks/process.txt /src/lock.txt
+COPY --from=wheel /wheels /wheels
+# Each package as its hash says, so that two builds of one commit hold the same; deploy/locks/README.md
+# says how they are renewed. pip serves the build alone: the venv that is copied below holds what runs and
+# nothing that installs.
 RUN python3 -m venv /opt/fairlead \
-    && /opt/fairlead/bin/pip install --no-cache-dir ".[edge]" \
+    && /opt/fairlead/bin/pip install --no-cache-dir --require-hashes -r /src/lock.txt \
+    && /opt/fairlead/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl \
     && /opt/fairlead/bin/pip uninstall --yes setuptools pip
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 fairlead \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /srv --shell /usr/sbin/nologin fairlead
-COPY --from=build /opt/fairlead /opt/fairlead
+COPY --from=venv /opt/fairlead /opt/fairlead
 # In a container loopback reaches nobody: clients and probes come from outside, so both ports listen
 # on all interfaces. Publish 8000 only; who reaches 8001 may publish into any room.
 ENV PATH=/opt/fairlead/bin:$PATH \

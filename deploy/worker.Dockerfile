@@ -1,31 +1,43 @@
 # The worker: runs the project. As built it runs the chat example; your own image stands on it:
 #   FROM fairlead-worker
-#   COPY my_project.py /srv/app/
+#   COPY requirements.txt my_project.py /srv/app/
+#   RUN python3 -m pip install --no-cache-dir --target /srv/packages -r /srv/app/requirements.txt
 #   ENV FAIRLEAD_TARGET=/srv/app/my_project.py
 # Build from the repository's root:
 #   docker build -f deploy/worker.Dockerfile -t fairlead-worker .
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
-FROM ${PYTHON_IMAGE} AS build
+FROM ${PYTHON_IMAGE} AS wheel
 WORKDIR /src
+COPY deploy/locks/build.txt build.txt
+RUN python3 -m venv /build && /build/bin/pip install --no-cache-dir --require-hashes -r build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY shared shared
 COPY edge edge
 COPY workers workers
 COPY console console
-# pip serves the build alone: the venv that is copied below holds what runs and nothing that installs.
+RUN /build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
+
+FROM ${PYTHON_IMAGE} AS venv
+COPY deploy/locks/process.txt /src/lock.txt
+COPY --from=wheel /wheels /wheels
+# Each package as its hash says, so that two builds of one commit hold the same; deploy/locks/README.md
+# says how they are renewed. pip serves the build alone: the venv that is copied below holds what runs and
+# nothing that installs.
 RUN python3 -m venv /opt/fairlead \
-    && /opt/fairlead/bin/pip install --no-cache-dir ".[worker]" \
+    && /opt/fairlead/bin/pip install --no-cache-dir --require-hashes -r /src/lock.txt \
+    && /opt/fairlead/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl \
     && /opt/fairlead/bin/pip uninstall --yes setuptools pip
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 fairlead \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /srv --shell /usr/sbin/nologin fairlead
-COPY --from=build /opt/fairlead /opt/fairlead
+COPY --from=venv /opt/fairlead /opt/fairlead
 COPY examples/chat/app.py /srv/app/app.py
 # In a container loopback reaches nobody: probes come from outside, so the admin port listens on all
 # interfaces. Don't publish it; who reaches it may publish into any room.
 ENV PATH=/opt/fairlead/bin:$PATH \
+    PYTHONPATH=/srv/packages \
     FAIRLEAD_TARGET=/srv/app/app.py \
     FAIRLEAD_ADMIN_HOST=0.0.0.0 \
     FAIRLEAD_ADMIN_PORT=8001

@@ -10,29 +10,56 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 from fairlead.protocol import durations
 from fairlead.protocol.problems import HEADROOM, MAX_MESSAGE
 from fairlead.settings import Settings, variable
+from fairlead_console.settings import ConsoleSettings
 from fairlead_edge.settings import EdgeSettings
+from fairlead_edge.sse import PING_EVERY
+from fairlead_edge.ws import PING_EVERY as WEBSOCKET_PING
 from fairlead_worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 NATS_CONF = ROOT / "deploy" / "nats.conf"
-SETTINGS: dict[str, type[Settings]] = {"edge": EdgeSettings, "worker": WorkerSettings}
+HAPROXY = ROOT / "deploy" / "haproxy.cfg"
+SETTINGS: dict[str, type[Settings]] = {
+    "edge": EdgeSettings, "worker": WorkerSettings, "console": ConsoleSettings,
+}  # fmt: skip
+LOCKS = {"edge": "process", "worker": "process", "console": "console"}
+SERVICES = {
+    "edge-1": "edge", "edge-2": "edge", "worker": "worker", "console": "console",
+    "edge": "edge", "worker-alone": "worker",
+}  # fmt: skip
+"""Those of ours, with what each is."""
+
+FOREIGN = (
+    "nats-1", "nats-2", "nats-3", "nats", "balancer", "otel-collector", "jaeger", "prometheus", "grafana",
+)  # fmt: skip
+ADMIN_PORT = {
+    "edge": "FAIRLEAD_ADMIN_PORT", "worker": "FAIRLEAD_ADMIN_PORT", "console": "FAIRLEAD_PORT",
+}  # fmt: skip
 DEADLINE = 60.0  # seconds for any tool below; each takes about one
 
-both = pytest.mark.parametrize("role", ["edge", "worker"])
+each_image = pytest.mark.parametrize("role", list(SETTINGS))
+each_of_ours = pytest.mark.parametrize("service", list(SERVICES))
+each_process = pytest.mark.parametrize(
+    "service", [name for name, role in SERVICES.items() if role != "console"]
+)
 
 Instruction = tuple[str, str]
 
@@ -74,10 +101,10 @@ def image_environment(role: str) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def environment(role: str) -> dict[str, str]:
+def environment(service: str) -> dict[str, str]:
     """What the process sees: the image's variables, and compose's over them."""
-    over: dict[str, str] = compose()["services"][role]["environment"]
-    return image_environment(role) | over
+    over: dict[str, str] = compose()["services"][service]["environment"]
+    return image_environment(SERVICES[service]) | over
 
 
 def copied(role: str) -> set[str]:
@@ -104,21 +131,21 @@ def beside_python(tool: str) -> str:
     return str(Path(sys.executable).with_name(tool))
 
 
-def mounted(role: str) -> dict[str, str]:
+def mounted(service: str) -> dict[str, str]:
     """Path in the container → what of the repository compose mounts there."""
-    mounts = [mount.split(":") for mount in compose()["services"][role].get("volumes", ())]
-    return {target: str(ROOT / source) for source, target, _ in mounts}
+    mounts = [mount.split(":") for mount in compose()["services"][service].get("volumes", ())]
+    return {mount[1]: str(ROOT / mount[0]) for mount in mounts if mount[0].startswith("./")}
 
 
 @pytest.fixture
-def settings(role: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def settings(service: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The settings that the process has in its container."""
     for name in [name for name in os.environ if name.startswith("FAIRLEAD_")]:
         monkeypatch.delenv(name)
-    for name, value in environment(role).items():
-        if name.startswith("FAIRLEAD_"):
-            monkeypatch.setenv(name, mounted(role).get(value, value))
-    return SETTINGS[role]().model_dump()
+    for name, value in environment(service).items():
+        if name.startswith("FAIRLEAD_") and not value.startswith("${"):
+            monkeypatch.setenv(name, mounted(service).get(value, value))
+    return SETTINGS[SERVICES[service]]().model_dump()
 
 
 class _Admin(BaseHTTPRequestHandler):
@@ -162,7 +189,7 @@ def test_the_compose_file_follows_the_compose_specification() -> None:
     )
 
 
-@both
+@each_image
 def test_hadolint_finds_nothing(role: str) -> None:
     """Both Dockerfiles are clean by hadolint's rules, none switched off."""
     assert "hadolint ignore" not in dockerfile(role).read_text()
@@ -187,16 +214,35 @@ def test_nats_takes_the_largest_message() -> None:
     assert nats_setting("max_pending") >= 16 * nats_setting("max_payload")
 
 
-def test_jetstream_stores_on_the_volume() -> None:
-    """JetStream is on, and its store and its configuration are what compose mounts."""
+@pytest.mark.parametrize("service", ["nats", "nats-1", "nats-2", "nats-3"])
+def test_jetstream_stores_on_the_volume(service: str) -> None:
+    """JetStream's store is a volume of its own, and the configuration the one of the repository."""
+    nats = compose()["services"][service]
+    volumes = dict(mount.split(":")[:2] for mount in nats["volumes"])
+    conf = "./deploy/nats.conf" if service == "nats" else "./deploy/nats-cluster.conf"
     (store,) = re.findall(
-        r'^jetstream \{.*?^  store_dir: "([^"]+)"$', NATS_CONF.read_text(), re.M | re.S
+        r'^jetstream \{.*?^  store_dir: "([^"]+)"$', (ROOT / conf).read_text(), re.M | re.S
     )
-    nats = compose()["services"]["nats"]
-    mounts = dict(mount.split(":")[:2] for mount in nats["volumes"])
-    assert mounts["nats-data"] == store
-    assert "nats-data" in compose()["volumes"]
-    assert nats["command"] == ["nats-server", "--config", mounts["./deploy/nats.conf"]]
+    assert volumes[service] == store and service in compose()["volumes"]
+    assert nats["command"] == ["nats-server", "--config", volumes[conf]]
+
+
+def test_each_server_of_the_cluster_has_the_name_that_the_others_know() -> None:
+    text = (ROOT / "deploy/nats-cluster.conf").read_text()
+    routes = re.findall(r"nats://([\w-]+):6222", text)
+    services = compose()["services"]
+    assert [services[name]["environment"]["SERVER_NAME"] for name in routes] == routes
+    assert routes == ["nats-1", "nats-2", "nats-3"]
+
+
+@pytest.mark.parametrize("service", ["nats-1", "nats-2", "nats-3"])
+def test_a_server_that_stops_says_so_first(service: str) -> None:
+    """SIGUSR2 is lame duck: it takes the two times of the configuration, and SIGKILL comes after them."""
+    found = compose()["services"][service]
+    text = (ROOT / "deploy/nats-cluster.conf").read_text()
+    takes = sum(durations.seconds(span) for span in re.findall(r'lame_duck_\w+: "(\d+s)"', text))
+    assert found["stop_signal"] == "SIGUSR2"
+    assert durations.seconds(found["stop_grace_period"]) >= takes + 5
 
 
 def test_the_health_check_of_nats_asks_its_monitoring_port() -> None:
@@ -209,15 +255,44 @@ def test_the_health_check_of_nats_asks_its_monitoring_port() -> None:
 # The images
 
 
-@both
-def test_compose_builds_the_dockerfile_of_the_role(role: str) -> None:
-    """compose builds each role from its Dockerfile, with the repository's root as context."""
-    build = compose()["services"][role]["build"]
-    assert ROOT / build["context"] / build["dockerfile"] == dockerfile(role)
-    assert dockerfile(role).is_file()
+@each_of_ours
+def test_compose_builds_the_dockerfile_of_the_role(service: str) -> None:
+    """compose builds each from its Dockerfile, with the repository's root as context."""
+    found = compose()["services"][service]
+    assert ROOT / found["build"]["context"] / found["build"]["dockerfile"] == dockerfile(
+        SERVICES[service]
+    )
+    assert found["image"] == f"fairlead-{SERVICES[service]}:{version('fairlead')}"
 
 
-@both
+@each_image
+def test_an_image_holds_what_the_lock_says(role: str) -> None:
+    """Each requirement of pyproject.toml is in the lock, in a version that it allows, with hashes."""
+    text = (ROOT / "deploy/locks" / f"{LOCKS[role]}.txt").read_text()
+    locked = dict(re.findall(r"^([\w.-]+)==([\w.]+)", text, re.M))
+    assert text.count("--hash=sha256:") >= len(locked) > 20
+    for wanted in requirements(role):
+        if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+            assert wanted.specifier.contains(
+                locked[canonicalize_name(wanted.name)], prereleases=True
+            )
+
+
+def requirements(extra: str) -> list[Requirement]:
+    """What an extra asks for, and those that it is made of."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = [Requirement(each) for each in project["dependencies"]]
+    left = [extra]
+    while left:
+        for each in map(Requirement, project["optional-dependencies"][left.pop()]):
+            if each.name == "fairlead":
+                left += each.extras
+            else:
+                found.append(each)
+    return found
+
+
+@each_image
 def test_what_a_build_copies_is_there_and_not_ignored(role: str) -> None:
     """Each path that a Dockerfile copies exists, and .dockerignore lets it through."""
     rules = (ROOT / ".dockerignore").read_text().splitlines()
@@ -234,28 +309,28 @@ def test_a_build_sees_only_what_it_copies() -> None:
     assert {rule[1:] for rule in rules if rule.startswith("!")} == wanted
 
 
-@both
+@each_image
 def test_the_base_image_is_an_argument(role: str) -> None:
-    """Both stages stand on PYTHON_IMAGE, so that a mirror or another Debian can take its place."""
+    """All stages stand on PYTHON_IMAGE, so that a mirror or another Debian can take its place."""
     found = instructions(role)
     assert found[0] == ("ARG", "PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm")
     bases = [rest.split()[0] for word, rest in found if word == "FROM"]
-    assert bases == ["${PYTHON_IMAGE}"] * 2
+    assert bases == ["${PYTHON_IMAGE}"] * 3
 
 
-@both
+@each_image
 def test_nothing_that_builds_is_left(role: str) -> None:
     """The image takes one venv from the build, without pip, and installs nothing itself."""
     build, image = stages(role)
-    (install,) = [rest for word, rest in build if word == "RUN"]
-    assert f'pip install --no-cache-dir ".[{role}]"' in install
+    install = [rest for word, rest in build if word == "RUN"][-1]
+    assert "pip install --no-cache-dir --require-hashes -r /src/lock.txt" in install
     assert install.endswith("pip uninstall --yes setuptools pip")
     taken = [rest for word, rest in image if word == "COPY" and rest.startswith("--from=")]
-    assert taken == ["--from=build /opt/fairlead /opt/fairlead"]
+    assert taken == ["--from=venv /opt/fairlead /opt/fairlead"]
     assert not re.search(r"\b(pip|apt|apt-get)\b", only(role, "RUN"))
 
 
-@both
+@each_image
 def test_the_process_is_not_root(role: str) -> None:
     """The image runs as uid 10001, in figures, and becomes it after the last thing root must do."""
     assert only(role, "USER") == "10001:10001"
@@ -263,14 +338,14 @@ def test_the_process_is_not_root(role: str) -> None:
     assert "RUN" not in words[words.index("USER") :]
 
 
-@both
+@each_image
 def test_sigterm_reaches_the_process(role: str) -> None:
     """The entry point is fairlead itself, without a shell, and a stop is SIGTERM."""
     assert json.loads(only(role, "ENTRYPOINT")) == ["fairlead", role]
     assert only(role, "STOPSIGNAL") == "SIGTERM"
 
 
-@both
+@each_image
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
 def test_the_health_check_asks_livez(role: str, healthy: bool, admin_port: int) -> None:
     """HEALTHCHECK succeeds on a 200 of /livez on the admin port, past any proxy, and fails else."""
@@ -278,7 +353,7 @@ def test_the_health_check_asks_livez(role: str, healthy: bool, admin_port: int) 
     assert command[0] == "python3"
     done = subprocess.run(
         [sys.executable, *command[1:]],
-        env={"FAIRLEAD_ADMIN_PORT": str(admin_port), "http_proxy": "http://127.0.0.1:1"},
+        env={ADMIN_PORT[role]: str(admin_port), "http_proxy": "http://127.0.0.1:1"},
         capture_output=True,
         timeout=DEADLINE,
         check=False,
@@ -292,81 +367,147 @@ def test_the_worker_carries_the_chat_example() -> None:
     assert ("COPY", f"examples/chat/app.py {target}") in stages("worker")[1]
 
 
-def test_the_edge_serves_the_page_of_the_chat_example() -> None:
+@pytest.mark.parametrize("service", ["edge-1", "edge-2", "edge"])
+def test_an_edge_serves_the_page_of_the_chat_example(service: str) -> None:
     """Compose mounts the page of the worker's project, read-only, where the edge looks for it."""
-    assert compose()["services"]["edge"]["volumes"] == ["./examples/chat/page:/srv/page:ro"]
-    page = mounted("edge")[environment("edge")["FAIRLEAD_PAGES"]]
+    assert compose()["services"][service]["volumes"] == ["./examples/chat/page:/srv/page:ro"]
+    page = mounted(service)[environment(service)["FAIRLEAD_PAGES"]]
     assert Path(page, "index.html").is_file()
 
 
 # Variables and ports
 
 
-@both
-def test_each_variable_is_a_setting(role: str) -> None:
+@each_of_ours
+def test_each_variable_is_a_setting(service: str) -> None:
     """Each FAIRLEAD_ variable that image or compose sets is a field of the role's settings."""
-    used = {name for name in environment(role) if name.startswith("FAIRLEAD_")}
+    used = {name for name in environment(service) if name.startswith("FAIRLEAD_")}
     assert used
-    assert used <= {variable(field) for field in SETTINGS[role].model_fields}
+    assert used <= {variable(field) for field in SETTINGS[SERVICES[service]].model_fields}
 
 
-@both
-def test_the_container_listens_where_it_says(role: str, settings: dict[str, Any]) -> None:
+@each_of_ours
+def test_the_container_listens_where_it_says(service: str, settings: dict[str, Any]) -> None:
     """Process and EXPOSE agree on the ports, and each is open to other containers."""
     listening = {name: settings[name] for name in ("port", "admin_port") if name in settings}
-    assert {str(port) for port in listening.values()} == set(only(role, "EXPOSE").split())
+    exposed = set(only(SERVICES[service], "EXPOSE").split())
+    assert {str(port) for port in listening.values()} == exposed
     assert {settings[name] for name in ("host", "admin_host") if name in settings} == {"0.0.0.0"}
 
 
-@pytest.mark.parametrize("role", ["edge"])
-def test_only_the_public_port_is_published(settings: dict[str, Any]) -> None:
-    """Clients reach the edge's public port; admin port, worker and NATS are not published at all."""
+def test_only_the_public_port_is_published_to_others() -> None:
+    """Clients reach the balancer, or the one edge; pages without a password are for this machine alone."""
+    published = {
+        name: service["ports"]
+        for name, service in compose()["services"].items() if "ports" in service
+    }  # fmt: skip
+    assert published.pop("balancer") == published.pop("edge") == ["8000:8000"]
+    pages = ["jaeger", "console", "prometheus", "grafana"]
+    assert sorted(published) == sorted(pages)
+    for (port,) in published.values():
+        assert port.startswith("127.0.0.1:")
+
+
+def test_each_profile_is_whole_and_up_starts_everything() -> None:
     services = compose()["services"]
-    assert services["edge"]["ports"] == [f"{settings['port']}:{settings['port']}"]
-    assert [name for name, service in services.items() if "ports" in service] == ["edge", "jaeger"]
-
-
-def test_the_trace_page_is_for_this_machine() -> None:
-    """Jaeger's page, which has no password, is published on loopback only."""
-    assert compose()["services"]["jaeger"]["ports"] == ["127.0.0.1:16686:16686"]
-
-
-@both
-def test_nats_is_found_by_its_service_name(role: str) -> None:
-    """FAIRLEAD_NATS is the nats service, on the port of its configuration."""
-    assert environment(role)["FAIRLEAD_NATS"] == f"nats://nats:{nats_setting('port')}"
-
-
-@both
-def test_traces_go_to_jaeger_under_the_name_of_the_role(role: str) -> None:
-    """Edge and worker export over OTLP/HTTP to Jaeger, each under its own name."""
-    found = {k: v for k, v in environment(role).items() if k.startswith("OTEL_")}
-    assert found == {
-        "OTEL_SERVICE_NAME": f"fairlead-{role}",
-        "OTEL_TRACES_EXPORTER": "otlp",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://jaeger:4318",
+    members = {
+        profile: {name for name, service in services.items() if profile in service["profiles"]}
+        for profile in ("full", "minimal")
     }
+    assert members["minimal"] == {"nats", "edge", "worker-alone", "jaeger"}
+    assert members["full"] == services.keys() - {"nats", "edge", "worker-alone"}
+    for names in members.values():
+        for name in names:
+            assert set(services[name].get("depends_on", ())) <= names
+    assert "COMPOSE_PROFILES=full" in (ROOT / ".env").read_text().splitlines()
+
+
+@each_of_ours
+def test_nats_is_found_by_its_service_names(service: str) -> None:
+    """FAIRLEAD_NATS is the NATS of the service's own profile, on the port of its configuration."""
+    port, services = nats_setting("port"), compose()["services"]
+    full = "full" in services[service]["profiles"]
+    hosts = ["nats-1", "nats-2", "nats-3"] if full else ["nats"]
+    assert environment(service)["FAIRLEAD_NATS"] == ",".join(f"nats://{h}:{port}" for h in hosts)
+
+
+@each_process
+def test_traces_go_where_they_are_kept_under_the_name_of_the_role(service: str) -> None:
+    """Over OTLP/HTTP: to the collector, which decides what Jaeger gets; alone, straight to Jaeger."""
+    found = {k: v for k, v in environment(service).items() if k.startswith("OTEL_")}
+    full = "full" in compose()["services"][service]["profiles"]
+    assert found == {
+        "OTEL_SERVICE_NAME": f"fairlead-{SERVICES[service]}",
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{'otel-collector' if full else 'jaeger'}:4318",
+    }
+
+
+def test_prometheus_scrapes_the_admin_ports() -> None:
+    scraped: Any = YAML(typ="safe", pure=True).load(ROOT / "deploy/prometheus/prometheus.yml")
+    (job,) = scraped["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["edge-1:8001", "edge-2:8001"]}]
+    assert job["dns_sd_configs"] == [{"names": ["worker"], "type": "A", "port": 8001}]
+
+
+def test_what_is_mounted_is_in_the_repository() -> None:
+    for name in compose()["services"]:
+        for source in mounted(name).values():
+            assert Path(source).exists(), f"{name}: {source}"
+
+
+def test_grafana_finds_prometheus_and_the_dashboard() -> None:
+    yaml = YAML(typ="safe", pure=True)
+    provisioning = ROOT / "deploy/grafana/provisioning"
+    (source,) = yaml.load(provisioning / "datasources/prometheus.yaml")["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = yaml.load(provisioning / "dashboards/fairlead.yaml")["providers"]
+    assert f"{provider['options']['path']}/fairlead.json" in mounted("grafana")
+
+
+# The balancer
+
+
+def test_haproxy_accepts_its_configuration(tmp_path: Path) -> None:
+    """As in compose, where its name server is the engine's."""
+    run("haproxy", "-c", "-f", str(HAPROXY))
+
+
+def test_the_balancer_knows_the_edges_and_asks_their_admin_ports() -> None:
+    text = HAPROXY.read_text()
+    assert re.findall(r"^    server (\S+) (\S+)$", text, re.M) == [
+        ("edge-1", "edge-1:8000"), ("edge-2", "edge-2:8000"),
+    ]  # fmt: skip
+    assert "check port 8001" in text and "uri /readyz" in text
+
+
+def test_the_balancer_is_more_patient_than_the_edges_are_silent() -> None:
+    """A ping each 25 s, a comment each 15 s: its patience is longer, or it would cut off who is quiet."""
+    patience = dict(re.findall(r"^    timeout (\S+) (\d+)s$", HAPROXY.read_text(), re.M))
+    for name in ("client", "server", "tunnel"):
+        assert int(patience[name]) > 2 * max(PING_EVERY, WEBSOCKET_PING)
 
 
 # Running and ending
 
 
-@both
-def test_a_drain_is_not_cut_short(role: str, settings: dict[str, Any]) -> None:
+@each_process
+def test_a_drain_is_not_cut_short(service: str, settings: dict[str, Any]) -> None:
     """SIGKILL comes after the drain is over, with time to say goodbye to NATS and send the last spans."""
-    grace = durations.seconds(compose()["services"][role]["stop_grace_period"])
+    grace = durations.seconds(compose()["services"][service]["stop_grace_period"])
     assert grace >= settings["drain_grace"] + 5
 
 
-@both
-def test_nats_and_jaeger_outlive_the_drain(role: str) -> None:
-    """What a drain still needs is stopped after it."""
-    services = compose()["services"]
-    assert services[role]["depends_on"] == ["nats", "jaeger"]
-    assert set(services) == {"nats", "edge", "worker", "jaeger"}
+@each_process
+def test_what_a_drain_still_needs_is_stopped_after_it(service: str) -> None:
+    """NATS, and where spans go."""
+    found = compose()["services"][service]
+    nats = {name for name in found["depends_on"] if name.startswith("nats")}
+    assert len(nats) == len(environment(service)["FAIRLEAD_NATS"].split(","))
+    assert set(found["depends_on"]) - nats <= {"otel-collector", "jaeger"}
 
 
-@pytest.mark.parametrize("service", ["nats", "edge", "worker", "jaeger"])
+@pytest.mark.parametrize("service", [*SERVICES, *FOREIGN])
 def test_each_container_is_confined(service: str) -> None:
     """Each container has a read-only root with a bounded /tmp, no capability, no way to gain one."""
     found = compose()["services"][service]
@@ -376,7 +517,11 @@ def test_each_container_is_confined(service: str) -> None:
     assert found["security_opt"] == ["no-new-privileges:true"]
 
 
-@pytest.mark.parametrize("service", ["nats", "jaeger"])
+def test_each_service_is_known_here() -> None:
+    assert compose()["services"].keys() == {*SERVICES, *FOREIGN}
+
+
+@pytest.mark.parametrize("service", FOREIGN)
 def test_a_foreign_image_is_pinned(service: str) -> None:
     """An image that is not ours has a version in its tag."""
-    assert re.search(r":\d+\.\d+[\w.-]*$", compose()["services"][service]["image"])
+    assert re.search(r":v?\d+\.\d+[\w.-]*$", compose()["services"][service]["image"])

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import nats
 import nats.errors
@@ -58,6 +58,7 @@ class Account:
         got: those that it received.
         refused: returns that were answered with `recovered: false`.
         returns: seconds from each reconnect to the last message that was missed by then.
+        late: seconds from a message's saying to its coming, at most.
     """
 
     sent: list[str] = field(default_factory=list)
@@ -65,6 +66,7 @@ class Account:
     refused: int = 0
     cuts: int = 0
     returns: list[float] = field(default_factory=list)
+    late: float = 0.0
 
 
 @dataclass
@@ -121,6 +123,12 @@ class Summary:
         assert self.replay.p99 < AIM * SLOWER, self.replay
 
 
+class Door(Protocol):
+    """Where a client connects: an edge, or a balancer."""
+
+    def ws(self, path: str) -> str: ...
+
+
 class Wanderer:
     """A client that loses its connection at random and comes back with its cursor.
 
@@ -130,7 +138,7 @@ class Wanderer:
     """
 
     def __init__(
-        self, edges: Callable[[], Edge], path: str, dice: random.Random, every: float, away: float
+        self, edges: Callable[[], Door], path: str, dice: random.Random, every: float, away: float
     ) -> None:
         self.account = Account()
         self.joined = asyncio.Event()
@@ -187,7 +195,9 @@ class Wanderer:
                     self._cursor = frame.get("id") or frame.get("cursor") or self._cursor
                     if frame["type"] == "message":
                         self.account.got.append(frame["data"])
-                        if float(frame["data"].split()[0]) < started:
+                        said = float(frame["data"].split()[0])
+                        self.account.late = max(self.account.late, time.time() - said)
+                        if said < started:
                             caught_up = time.time() - started
         except TimeoutError:
             pass
