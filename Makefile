@@ -82,6 +82,7 @@ bench: $(VENV)/installed  ## the speed of the running system: a table and bench/
 pictures: $(VENV)/installed $(VENV)/chromium  ## those of the README and the docs, docs/pictures
 	$(BIN)/python docs/pictures/take.py
 	$(BIN)/python docs/pictures/trace.py
+	$(BIN)/python docs/pictures/console.py
 
 clean:
 	rm -rf clients/js/node_modules clients/js/dist $(VENV) build .fairlead .pytest_cache .mypy_cache .ruff_cache .hypothesis

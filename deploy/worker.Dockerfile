@@ -1,7 +1,6 @@
 # The worker: runs the project. As built it runs the chat example; your own image stands on it:
 #   FROM fairlead-worker
-#   COPY requirements.txt my_project.py /srv/app/
-#   RUN python3 -m pip install --no-cache-dir --target /srv/packages -r /srv/app/requirements.txt
+#   COPY my_project.py /srv/app/
 #   ENV FAIRLEAD_TARGET=/srv/app/my_project.py
 # Build from the repository's root:
 #   docker build -f deploy/worker.Dockerfile -t fairlead-worker .

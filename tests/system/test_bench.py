@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 WITHIN = 300
@@ -29,6 +31,21 @@ def test_each_benchmark_is_complete(tmp_path: Path) -> None:
         assert benchmark["complete"], name
         for key, figure in benchmark["figures"].items():
             assert len(figure["values"]) == 1, f"{name}: {key}"
+
+
+@pytest.mark.soak
+def test_the_tables_of_scaling_are_complete() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "bench.scaling", "--quick"],
+        cwd=ROOT, capture_output=True, text=True, timeout=WITHIN, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = [
+        line
+        for line in ended.stdout.splitlines()
+        if line.split()[:1] and line.split()[0].isdecimal()
+    ]
+    assert len(rows) == 8 + 12 + 2
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:

@@ -105,6 +105,10 @@ async def test_a_message_is_tried_and_its_waterfall_is_seen(app: System, browser
     picture = page.locator("#waterfall")
     for name in ("receive chat", "queue", "process chat", "publish chat", "broker", "deliver chat"):
         await expect(picture.locator(".row").filter(has_text=name).first).to_be_visible()
+    strip, pieces = picture.locator(".parts"), picture.locator(".parts > div")
+    widths = [box["width"] for piece in await pieces.all() if (box := await piece.bounding_box())]
+    whole = await strip.bounding_box()
+    assert whole is not None and sum(widths) > 0.9 * whole["width"], "where all of the time went"
     await picture.locator(".row").filter(has_text="process chat").first.click()
     await expect(picture.locator(".more-of")).to_contain_text("fairlead.queue.wait")
     assert it.failures == []

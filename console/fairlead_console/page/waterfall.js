@@ -13,7 +13,8 @@ function bar(parts, total) {
   const strip = element("div", { class: "parts", role: "img", "aria-label": `Where the time went: ${said}` });
   for (const name of shown) {
     const piece = element("div", { class: name, title: `${PARTS[name]}: ${seconds(parts[name])}` });
-    piece.style.flexGrow = String(parts[name]);
+    // In percent: where all of them together are less than 1, flex leaves the rest empty.
+    piece.style.flexGrow = String((100 * parts[name]) / (total || 1));
     strip.append(piece);
   }
   const legend = element("ul", { class: "legend" }, ...shown.map((name) =>
