@@ -40,6 +40,11 @@ $(VENV)/network: tests/support/install-network.sh $(VENV)/installed
 	tests/support/install-network.sh
 	@touch $@
 
+# What builds the images of deploy/ where there is no engine; for `make soak`.
+$(VENV)/buildah: tests/support/install-buildah.sh $(VENV)/installed
+	tests/support/install-buildah.sh
+	@touch $@
+
 # The compiler and the bundler of the JavaScript client.
 $(VENV)/npm: clients/js/package-lock.json tests/support/node.py $(VENV)/installed
 	$(BIN)/python tests/support/node.py ci --ignore-scripts --no-audit --no-fund
@@ -57,7 +62,7 @@ test: $(TRIED_WITH)  ## all tests, three files at a time: most of them wait for 
 cluster: $(VENV)/installed $(VENV)/network  ## NATS, edges, workers and a balancer on hosts of their own; scaled, replaced, cut off
 	$(BIN)/python -m pytest -m soak -s tests/system/test_cluster.py
 
-soak: $(VENV)/installed $(VENV)/network  ## the long forms of the proofs, with their figures
+soak: $(VENV)/installed $(VENV)/network $(VENV)/buildah  ## the long forms of the proofs, with their figures
 	$(BIN)/python -m pytest -m soak -s
 
 check: $(TRIED_WITH)  ## formatter, linters, types, import contracts, tests with coverage
