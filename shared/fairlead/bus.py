@@ -57,6 +57,12 @@ MEASURE_EVERY = 5.0
 _WRONG_LAST_SEQUENCE = 10071
 """nats-server's `JSStreamWrongLastSequenceErrF`."""
 
+_IN_PROCESS = 10158
+"""nats-server's `JSStreamDuplicateMessageConflict`: the first try still waits for a quorum."""
+
+_NO_LEADER = 10008
+"""nats-server's `JSClusterNotAvailErr`."""
+
 Handler = Callable[[str, str, bytes, bytes], None]
 """(subject, reply subject or "", data, raw headers or b""); must neither block nor raise."""
 
@@ -272,22 +278,22 @@ class Bus:
             )
 
     async def _check_jetstream(self) -> None:
-        try:
-            await self.jetstream.account_info()
-        except (
-            nats.js.errors.ServiceUnavailableError,
-            nats.js.errors.APIError,
-            nats.errors.NoRespondersError,
-        ) as error:
-            raise Unusable(
-                f"NATS at {self.server} has no JetStream for this account ({error}); "
-                "start it with -js, or put a jetstream { } block into its configuration"
-            ) from error
-        except (nats.errors.TimeoutError, nats.errors.ConnectionClosedError) as error:
-            raise Unusable(
-                f"NATS at {self.server} did not answer about JetStream within 5 s; "
-                "look at its log, and at the permissions of this user"
-            ) from error
+        """Wait until JetStream answers: servers of a cluster that come up together choose a leader first."""
+        while True:
+            try:
+                await self.jetstream.account_info()
+                return
+            except (nats.errors.TimeoutError, nats.errors.ConnectionClosedError):
+                reason = "no answer; look at its log, and at the permissions of this user"
+            except (nats.js.errors.APIError, nats.errors.NoRespondersError) as error:
+                reason = str(error)
+                if getattr(error, "err_code", 0) != _NO_LEADER:
+                    raise Unusable(
+                        f"NATS at {self.server} has no JetStream for this account ({error}); "
+                        "start it with -js, or put a jetstream { } block into its configuration"
+                    ) from error
+            log.warning("JetStream does not answer; trying on", server=self.server, reason=reason)
+            await asyncio.sleep(1)
 
     @property
     def server(self) -> str:
@@ -601,9 +607,10 @@ class Bus:
                 if "error" not in ack:
                     return Stored(ack["seq"], ack.get("duplicate", False))
                 reason = ack["error"].get("description", "refused")
-                if ack["error"].get("err_code") == _WRONG_LAST_SEQUENCE:
+                code, err_code = ack["error"].get("code"), ack["error"].get("err_code")
+                if err_code == _WRONG_LAST_SEQUENCE:
                     raise OutOfOrder(subject)
-                if ack["error"].get("code") not in (429, 503):
+                if code not in (429, 503) and err_code != _IN_PROCESS:
                     raise NotStored(f"{subject}: {reason}")
             except (TimeoutError, NoResponders, orjson.JSONDecodeError, KeyError) as error:
                 reason = "no stream keeps it" if isinstance(error, NoResponders) else "no answer"

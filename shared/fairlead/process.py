@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from fairlead import logs
@@ -36,14 +37,13 @@ def signals(
     """(stop in order, stop now): set by the first and the second SIGTERM or SIGINT.
 
     Args:
-        heard: told 1, 2, … at each, between two instructions of whatever runs: also where
-            something blocks the loop. It may no more than set a value.
+        heard: told 1, 2, … at each, in a thread of its own: also where something blocks the loop.
     """
     stop, now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     numbers = itertools.count(1)
 
-    def told(*_: object) -> None:
+    def told() -> None:
         number = next(numbers)
         heard(number)
         try:
@@ -51,9 +51,49 @@ def signals(
         except RuntimeError:  # the loop has ended, and something holds the process all the same
             os._exit(0)
 
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, told)  # the loop's own handlers wait for their turn on it
+    _listen(told)
     return stop, now
+
+
+TOLD = signal.SIGTERM, signal.SIGINT
+
+
+def _listen(told: Callable[[], None]) -> None:
+    """Have a thread hear the signals.
+
+    A handler in Python runs in the main thread between two of its instructions. The kernel may give
+    a signal to any thread, so a main thread that waits in C (`time.sleep`, a query) is not woken by
+    it and may run the handler in an hour. What Python writes to the wake-up descriptor it writes at
+    once, in whichever thread the signal came to.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def listen() -> None:
+        while heard := os.read(reading, 64):
+            for number in heard:
+                if number in TOLD:
+                    told()
+            if before != -1:
+                with suppress(OSError):  # the loop's own, and that has ended
+                    os.write(before, heard)
+
+    def handle(*_: object) -> None:
+        if signal.set_wakeup_fd(writing, warn_on_full_buffer=False) != writing:
+            told()  # the loop has ended, and has taken the descriptor away
+
+    threading.Thread(target=listen, name="signals", daemon=True).start()
+    for each in TOLD:
+        signal.signal(each, handle)
+    os.register_at_fork(after_in_child=_hear_nothing)
+
+
+def _hear_nothing() -> None:
+    """A process that was forked from this one is told for itself: what it hears is not for its parent."""
+    signal.set_wakeup_fd(-1)
+    for each in TOLD:
+        signal.signal(each, signal.SIG_DFL)
 
 
 async def unless(work: asyncio.Future[Any], event: asyncio.Event) -> bool:
@@ -108,7 +148,7 @@ class LastResort:
         threading.Thread(target=self._wait, name="last resort", daemon=True).start()
 
     def within(self, seconds: float) -> None:
-        """So much time is left, or less. No more than an assignment: signal handlers call it."""
+        """So much time is left, or less."""
         self._at = min(self._at, time.monotonic() + seconds)
 
     def _wait(self) -> None:

@@ -82,7 +82,8 @@ def quoted(text: str) -> list[str]:
 def test_a_shipped_file_is_what_its_command_prints(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (command,) = [line for line in file.read_text().splitlines() if "fairlead nats-config" in line]
+    lines = file.read_text().splitlines()
+    (command,) = [line for line in lines if line.startswith("#   fairlead nats-config ")]
     _, _, *argv = shlex.split(command)
     assert printed(argv[1:], capsys) == file.read_text(), f"make it anew: {command.strip('# ')}"
 

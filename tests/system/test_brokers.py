@@ -16,6 +16,7 @@ import nats.js.errors
 import pytest
 import pytest_asyncio
 
+from fairlead.bus import ACK_WITHIN
 from fairlead.protocol.subjects import Subjects
 from support import reading
 from support.cluster import Cluster, cluster
@@ -146,6 +147,32 @@ async def test_no_acknowledged_message_is_lost_and_no_return_is_wrong(
     # A stream is without a leader for about 4 s, an edge stands still with the server that it is on.
     if what == FROZEN:
         summary.assert_quick()
+
+
+async def test_what_waits_for_a_quorum_is_acknowledged_once_it_is_stored(
+    brokers: Cluster, spread: System
+) -> None:
+    """It is published again after 2 s, which the leader refuses: the first try is still under way."""
+    stream = Subjects(spread.app).stream("large")
+    assert (
+        await (await spread.worker("logs.py", "--replicas", "3")).stop() == 0
+    )  # it made the stream
+    await until_all_have_it(spread, stream)
+    leader, followers = await roles(spread, stream)
+    there = {"FAIRLEAD_NATS": brokers.urls(leader)}
+    edge, _ = await asyncio.gather(spread.edge(env=there), spread.worker("logs.py", env=there))
+    await edge.serves("/logs/v1/large")
+    async with edge.v1("/logs/v1/large?channel=a") as client:
+        for name in followers:
+            brokers.process(name).freeze()
+        await client.send("first")
+        await asyncio.sleep(ACK_WITHIN + 1)
+        for name in followers:
+            brokers.process(name).thaw()
+        message, _ = await client.each("message", "ack")
+        await client.send("second")
+        after, _ = await client.each("message", "ack")
+    assert (message["data"], after["data"]) == ("first", "second")
 
 
 @pytest.mark.parametrize(("runs", "items"), forms((10, 400), (50, 1500)))

@@ -76,6 +76,7 @@ class Seen:
     reconnects: int
     said: int
     acknowledged: int
+    failed: list[str]
     slowest: float
     acks: Times
 
@@ -90,6 +91,7 @@ class Seen:
 
     def assert_nothing_was_lost(self) -> None:
         assert self.delivered == self.sent > 0, self
+        assert self.failed == [], self
         assert self.acknowledged == self.said > 0, self
         assert (self.twice, self.out_of_order, self.refused) == (0, 0, 0), self
 
@@ -151,6 +153,7 @@ def account_of(rooms: list[tuple[Speaker, list[Wanderer]]]) -> Seen:
         sum(account.cuts for account in accounts),
         sum(len(speaker.account.sent) for speaker in speakers),
         sum(len(speaker.acks) for speaker in speakers),
+        [str(error) for speaker in speakers for error in speaker.failed],
         max(account.late for account in accounts),
         Times.of(seconds for speaker in speakers for seconds in speaker.acks),
     )  # fmt: skip

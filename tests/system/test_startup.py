@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from support.cluster import Cluster
 from support.system import (
     CONFIG,
     MS,
@@ -125,6 +126,26 @@ async def test_processes_start_before_their_nats_does(nowhere: System) -> None:
             assert await process.stop() == 0
     finally:
         nowhere.nats.close()
+
+
+async def test_processes_start_before_their_jetstream_has_a_leader(tmp_path: Path) -> None:
+    """One server of three answers, and can do nothing; all workers start at once when it can."""
+    made = Cluster(tmp_path)
+    try:
+        first, *others = made.servers.values()
+        await first.start()
+        async with system(first, tmp_path) as app:
+            worker = *PROCESSES["worker"], "--replicas", "3"
+            processes = [app.start(*PROCESSES["edge"]), *(app.start(*worker) for _ in range(3))]
+            for process in processes:
+                await process.says("JetStream does not answer")
+            await asyncio.gather(*(server.start() for server in others))
+            for process in processes:
+                await until(partial(ready, process), "it is ready")
+                assert "Traceback" not in "".join(process.program.lines)
+                assert await process.stop() == 0
+    finally:
+        made.close()
 
 
 # A TARGET that is no use

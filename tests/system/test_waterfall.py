@@ -215,7 +215,9 @@ async def test_what_is_dropped_for_a_slow_member_is_said(traced: Traced) -> None
         await _clog(traced, room, quick)
         await _say(traced, room, b"lost", parent)
         assert await quick.recv() == "lost"
-        await _clog(traced, room, quick)
+        # The kernel has all that it takes: now as much as an edge keeps for one client, and not for long,
+        # or the span ends by its time.
+        await _clog(traced, room, quick, 12)
         (dropped,) = await traced.spans.trace(trace_id(parent), 1)
         closed = new_parent()
         await _say(traced, room, b"waits", closed)
@@ -223,6 +225,7 @@ async def test_what_is_dropped_for_a_slow_member_is_said(traced: Traced) -> None
         writer.transport.abort()
         (left,) = await traced.spans.trace(trace_id(closed), 1)
     for deliver in (dropped, left):
+        assert "fairlead.late" not in deliver.attributes
         assert deliver.attributes["fairlead.members"] == 2
         assert deliver.attributes["fairlead.slow"] == deliver.attributes["fairlead.dropped"] == 1
         assert "fairlead.written" in deliver.attributes
@@ -259,13 +262,13 @@ async def _say(traced: Traced, room: str, data: bytes, parent: str) -> None:
         await publisher.flush()
 
 
-async def _clog(traced: Traced, room: str, quick: Any) -> None:
+async def _clog(traced: Traced, room: str, quick: Any, much: int = MUCH) -> None:
     """Say so much in the room that a member that does not read is slow; `quick` reads it."""
     async with _publisher(traced) as publisher:
-        for _ in range(MUCH):
+        for _ in range(much):
             await publisher.publish(_subject(traced, room), b"x" * 100_000)
         await publisher.flush()
-    for _ in range(MUCH):
+    for _ in range(much):
         await quick.recv()
 
 

@@ -95,7 +95,10 @@ async def _work(
         tracing = telemetry.setup("worker", worker)
         try:
             manifest = project.manifest()
-            build = await _introduce(bus, project, settings.allow_shrink)
+            introducing = asyncio.ensure_future(_introduced(bus, project, settings.allow_shrink))
+            if not await process.unless(introducing, stop):
+                return
+            build = introducing.result()
             history = {topic: kept is not None for topic, kept in manifest.topics.items()}
             tally = WorkerTally()
             tools = Tools(
@@ -144,6 +147,19 @@ async def _introduce(bus: Bus, project: Project, allow_shrink: bool) -> str:
     if _keeps_runs(manifest):
         await runstore.ensure(bus)
     return manifest.digest
+
+
+async def _introduced(bus: Bus, project: Project, allow_shrink: bool) -> str:
+    """The same, however long JetStream takes: a stream that was just made has no leader yet."""
+    while True:
+        try:
+            await bus.ready()
+            return await _introduce(bus, project, allow_shrink)
+        except BadDeclaration:
+            raise
+        except Exception as error:  # whatever NATS says now, it may be well in a moment
+            log.warning("the streams cannot be made yet", error=error)
+            await asyncio.sleep(1)
 
 
 def _keeps_runs(manifest: Manifest) -> bool:
