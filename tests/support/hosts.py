@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import nats
 
@@ -65,6 +65,14 @@ class PlacedWorker(Worker):
     admin_port = 8001
 
 
+class Door(Protocol):
+    """Where clients connect."""
+
+    def ws(self, path: str) -> str: ...
+
+    def http(self, path: str) -> str: ...
+
+
 class Front:
     """The balancer, as clients see it."""
 
@@ -116,8 +124,8 @@ class Hosts:
         told = [*host.prefix, *argv]
         return self._stack.enter_context(running(told, self._folder, env))
 
-    def _fairlead(self, host: Host, *argv: str) -> Program:
-        env = {**ENV, "FAIRLEAD_NATS": self.url}
+    def _fairlead(self, host: Host, *argv: str, nats: str = "") -> Program:
+        env = {**ENV, "FAIRLEAD_NATS": nats or self.url}
         return self._run(host, sys.executable, "-m", "fairlead", *argv, env=env)
 
     async def start(self, edges: int, workers: int) -> None:
@@ -150,14 +158,16 @@ class Hosts:
         self.nats[name] = Process(program)
         await asyncio.to_thread(program.wait_for, "Server is ready")
 
-    async def start_edge(self, name: str) -> None:
+    async def start_edge(self, name: str, nats: str = "") -> PlacedEdge:
+        """Args: nats: where it finds NATS, if that is not where everybody does."""
         host = self.net.hosts[name]
         both = ("--host", host.address, "--admin-host", host.address)
-        edge = PlacedEdge(self._fairlead(host, "edge", *both))
+        edge = PlacedEdge(self._fairlead(host, "edge", *both, nats=nats))
         edge.host = host
         await until_ready(edge.admin("/readyz"))
         await edge.serves("/logs/v1/large")
         self.edges[name] = edge
+        return edge
 
     async def start_worker(self, name: str) -> None:
         host = self.net.hosts[name]

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,8 @@ import pytest
 
 from fairlead.protocol.subjects import Subjects
 from fairlead.testing.program import DEADLINE
-from support.hosts import NATS, Front, Hosts, hosts
+from support.hosts import NATS, Door, Hosts, hosts
+from support.line import LongLine, served
 from support.network import Host
 from support.proof import Account, Times, Wanderer
 from support.speakers import Speaker
@@ -40,6 +42,7 @@ class Form:
     Attributes:
         rooms: each with one who speaks and others who listen. rate: words a second in each.
         calm: seconds before something happens, and after. away: for which a host is cut off.
+        stalls: of a long line, each of 2 s.
     """
 
     rooms: int
@@ -47,9 +50,15 @@ class Form:
     rate: float
     calm: float
     away: float
+    stalls: int
 
 
-SHORT, LONG = Form(10, 2, 2, 1.0, 3.0), Form(50, 4, 5, 5.0, 10.0)
+SHORT, LONG = Form(10, 2, 2, 1.0, 3.0, 1), Form(50, 4, 5, 5.0, 10.0, 5)
+
+FAR = 0.05
+"""Seconds that a byte takes over a long line: to another continent."""
+
+STALL = 2.0
 
 FORMS = [
     pytest.param(SHORT, id="short"),
@@ -97,10 +106,14 @@ class Seen:
 
 
 async def spoken_while(
-    cluster: Hosts, form: Form, what: Callable[[], Coroutine[Any, Any, None]]
+    form: Form, what: Callable[[], Coroutine[Any, Any, None]], front: Door
 ) -> Seen:
-    """Have people speak and listen through the balancer while something happens, and some calm around it."""
-    front, dice = cluster.front, random.Random(form.rooms)
+    """Have people speak and listen while something happens, and some calm around it.
+
+    Args:
+        front: where they connect: the balancer, what leads to it, or an edge.
+    """
+    dice = random.Random(form.rooms)
     rooms: list[tuple[Speaker, list[Wanderer], str]] = []
     for number in range(form.rooms):
         path = f"/logs/v1/large?channel={time.time_ns():x}-{number}"
@@ -129,7 +142,7 @@ async def spoken_while(
     return account_of([(speaker, members) for speaker, members, _ in rooms])
 
 
-def listener(front: Front, path: str, dice: random.Random) -> Wanderer:
+def listener(front: Door, path: str, dice: random.Random) -> Wanderer:
     return Wanderer(lambda: front, path, dice, NEVER, 0.2)
 
 
@@ -162,7 +175,7 @@ def account_of(rooms: list[tuple[Speaker, list[Wanderer]]]) -> Seen:
 def proved(
     cluster: Hosts, form: Form, name: str, what: Callable[[], Coroutine[Any, Any, None]]
 ) -> Seen:
-    seen = cluster.call(lambda: spoken_while(cluster, form, what))
+    seen = cluster.call(lambda: spoken_while(form, what, cluster.front))
     seen.show(name)
     seen.assert_nothing_was_lost()
     return seen
@@ -249,6 +262,54 @@ def test_a_bad_network(cluster: Hosts, form: Form) -> None:
         await each(edges, lambda host: host.limit(None))
 
     proved(cluster, form, "1 % loss, 20 Mbit/s", hamper)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_clients_that_are_far_away_behind_a_line_that_stalls(cluster: Hosts, form: Form) -> None:
+    async def far() -> Seen:
+        host = cluster.front.host.address
+        async with served(LongLine(cluster.front, host, FAR)) as line:
+            return await spoken_while(form, lambda: stalled(form, [line]), line)
+
+    seen = cluster.call(far)
+    seen.show(f"clients {FAR * 1000:g} ms away, stalled {form.stalls} × {STALL:g} s")
+    seen.assert_nothing_was_lost()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_edge_that_is_far_from_nats_over_a_line_that_stalls(cluster: Hosts, form: Form) -> None:
+    here = cluster.net.hosts["client"].address
+
+    async def far() -> Seen:
+        async with AsyncExitStack() as stack:
+            lines = [
+                await stack.enter_async_context(served(LongLine(At(4222), host, FAR), here))
+                for host in (cluster.net.hosts[name].address for name in NATS)
+            ]
+            assert await cluster.edges["edge-1"].stop() == 0
+            urls = ",".join(f"nats://{here}:{line.port}" for line in lines)
+            edge = await cluster.start_edge("edge-1", urls)
+            seen = await spoken_while(form, lambda: stalled(form, lines), edge)
+            assert await cluster.edges["edge-1"].stop() == 0
+        await cluster.start_edge("edge-1")
+        return seen
+
+    seen = cluster.call(far)
+    seen.show(f"an edge {FAR * 1000:g} ms from NATS, stalled {form.stalls} × {STALL:g} s")
+    seen.assert_nothing_was_lost()
+
+
+@dataclass(frozen=True)
+class At:
+    """Where a line leads to."""
+
+    port: int
+
+
+async def stalled(form: Form, lines: list[LongLine]) -> None:
+    for _ in range(form.stalls):
+        await asyncio.gather(*(line.stall(STALL) for line in lines))
+        await asyncio.sleep(form.calm)
 
 
 async def each(of: list[Host], what: Callable[[Host], None]) -> None:
