@@ -19,14 +19,19 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from starlette.routing import Route
 
 from fairlead.admin import routes
 from fairlead.natsconfig import SYSTEM, variable
 from fairlead.protocol import durations
 from fairlead.protocol.permissions import Role
 from fairlead.readiness import AdminState
-from fairlead.settings import Settings
+from fairlead.settings import Settings, check_environment
 from fairlead.settings import variable as setting
+from fairlead_console.app import build_app as console_app
+from fairlead_console.guard import Guard
+from fairlead_console.overview import Overview
+from fairlead_console.settings import ConsoleSettings
 from fairlead_edge.settings import EdgeSettings
 from fairlead_worker.settings import WorkerSettings
 from support.manifests import (
@@ -53,11 +58,14 @@ from support.node import NODE
 from support.prometheus import executable
 
 COMPONENTS = sorted(each.name for each in (K8S / "components").iterdir())
-SETTINGS: dict[str, type[Settings]] = {"edge": EdgeSettings, "worker": WorkerSettings}
+SETTINGS: dict[str, type[Settings]] = {
+    "edge": EdgeSettings, "worker": WorkerSettings, "console": ConsoleSettings,
+}  # fmt: skip
 NATS_PORTS = {"client": 4222, "cluster": 6222, "monitor": 8222}
 KUBERNETES = "1.34"  # the version whose schemas are asked
 
 both = pytest.mark.parametrize("role", ["edge", "worker"])
+every = pytest.mark.parametrize("role", list(SETTINGS))
 overlays = pytest.mark.parametrize("overlay", ["dev", "prod"])
 
 
@@ -354,7 +362,15 @@ def test_the_secrets_are_those_that_the_page_makes() -> None:
         for volume in pod(each)["volumes"]
         if "secret" in volume
     }
-    assert found == {"nats-tls", "nats-ca", "edge-nkey", "worker-nkey"}
+    found |= {
+        entry["valueFrom"]["secretKeyRef"]["name"]
+        for each in workloads(manifests("prod"))
+        for entry in container(each).get("env", ())
+        if "secretKeyRef" in entry.get("valueFrom", {})
+    }
+    assert found == {
+        "nats-tls", "nats-ca", "edge-nkey", "worker-nkey", "console-nkey", "console-token"
+    }  # fmt: skip
     page = (ROOT / "docs/kubernetes.md").read_text()
     assert found == set(re.findall(r"create secret (?:generic|tls) ([\w-]+)", page)) | {"nats-tls"}
     assert "create configmap nats-nkeys --from-env-file=nats.env" in page
@@ -389,6 +405,7 @@ def test_images_have_the_versions_of_the_repository(overlay: str) -> None:
     expected = {
         "edge": f"fairlead-edge:{version}",
         "worker": f"fairlead-worker:{version}",
+        "console": f"fairlead-console:{version}",
         "nats": compose["services"]["nats"]["image"],
     }
     if overlay == "prod":
@@ -399,27 +416,29 @@ def test_images_have_the_versions_of_the_repository(overlay: str) -> None:
     assert found == expected
 
 
-# Edges and workers, against the code
+# Edges, workers and the console, against the code
 
 
 @overlays
-@both
+@every
 def test_each_variable_is_a_setting_and_its_value_is_one(
     overlay: str, role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process would start with them, too: both roles read one ConfigMap."""
+    """The process would start with them, too: all roles read one ConfigMap."""
     given = environment(manifests(overlay), workload(overlay, role))
     ours = {name: value for name, value in given.items() if name.startswith("FAIRLEAD_")}
-    known = {setting(field) for kind in SETTINGS.values() for field in kind.model_fields}
-    assert ours.keys() <= known
+    check_environment(ours, SETTINGS.values())
+    own = {each["name"] for each in container(workload(overlay, role))["env"]}
+    assert {name for name in own if name.startswith("FAIRLEAD_")} <= {
+        setting(field) for field in SETTINGS[role].model_fields
+    }
     for name, value in ours.items():
         monkeypatch.setenv(name, value)
     if role == "worker":
         monkeypatch.setenv("FAIRLEAD_TARGET", "/srv/app/app.py")  # as the image has it
     settings = SETTINGS[role]().model_dump()
-    listening = {"admin": settings["admin_port"]} | (
-        {"http": settings["port"]} if role == "edge" else {}
-    )
+    names = {"port": "http", "admin_port": "admin"}
+    listening = {name: settings[field] for field, name in names.items() if field in settings}
     assert ports(workload(overlay, role)) == listening
     assert {settings[name] for name in ("host", "admin_host") if name in settings} == {"0.0.0.0"}
     servers = workload(overlay, "nats")["spec"]["replicas"]
@@ -431,24 +450,33 @@ def test_each_variable_is_a_setting_and_its_value_is_one(
 
 
 @overlays
-@both
+@every
 def test_no_service_becomes_a_variable(overlay: str, role: str) -> None:
     """FAIRLEAD_EDGE_PORT and the like: names that no setting has end the start."""
     assert pod(workload(overlay, role))["enableServiceLinks"] is False
 
 
+def probed(role: str) -> tuple[str, set[str]]:
+    """The port that is asked, and the paths that the code serves there. The console has one port for all."""
+    state = AdminState.__new__(AdminState)
+    if role != "console":
+        return "admin", {route.path for route in routes(state)}
+    app = console_app(ConsoleSettings(), state, Overview(Guard("")))
+    return "http", {route.path for route in app.routes if isinstance(route, Route)}
+
+
 @overlays
-@both
-def test_probes_ask_three_different_questions_of_the_admin_port(overlay: str, role: str) -> None:
+@every
+def test_probes_ask_three_different_questions(overlay: str, role: str) -> None:
     """Has it begun, does it live, may somebody come: liveness never looks at NATS."""
-    served = {route.path for route in routes(AdminState.__new__(AdminState))}
+    port, served = probed(role)
     probes = {
         name: container(workload(overlay, role))[f"{name}Probe"]
         for name in ("startup", "liveness", "readiness")
     }
     asked = {name: probe["httpGet"] for name, probe in probes.items()}
     assert {each["path"] for each in asked.values()} <= served
-    assert {each["port"] for each in asked.values()} == {"admin"}
+    assert {each["port"] for each in asked.values()} == {port}
     assert [asked[name]["path"] for name in asked] == ["/livez", "/livez", "/readyz"]
 
     def patience(name: str) -> int:
@@ -470,7 +498,7 @@ def test_a_drain_is_not_cut_short(overlay: str, role: str) -> None:
 
 
 @overlays
-@both
+@every
 def test_a_rollout_takes_nobody_away_before_another_is_there(overlay: str, role: str) -> None:
     spec = workload(overlay, role)["spec"]
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
@@ -509,7 +537,7 @@ def test_each_pod_is_confined(overlay: str) -> None:
         assert each["automountServiceAccountToken"] is False
 
 
-@both
+@every
 def test_pods_run_as_the_user_of_their_image(role: str) -> None:
     dockerfile = (ROOT / f"deploy/{role}.Dockerfile").read_text()
     context = pod(workload("prod", role))["securityContext"]
@@ -525,7 +553,7 @@ def test_a_slow_client_costs_memory_that_is_there(role: str) -> None:
     assert size >= EdgeSettings.model_fields["buffer_limit"].default + 256 * 1024**2
 
 
-@both
+@every
 def test_credentials_are_where_the_settings_look(role: str) -> None:
     """In prod: each path that a setting names is a file of a mounted Secret, of this role's own."""
     each = workload("prod", role)
@@ -613,7 +641,7 @@ def test_spans_go_to_the_collector() -> None:
     listens = collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"]
     assert listens == f"0.0.0.0:{made['otlp-http']}"
     assert collector["extensions"]["health_check"]["endpoint"] == f"0.0.0.0:{made['health']}"
-    for role in SETTINGS:
+    for role in ("edge", "worker"):
         given = environment(manifests("prod"), workload("prod", role))
         assert given["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://otel-collector:4318"
         assert given["OTEL_SERVICE_NAME"] == f"fairlead-{role}"

@@ -38,13 +38,18 @@ ALLOWED = {
     ("tempo", "nats", 8222),
     ("edge", "nats", 4222),
     ("worker", "nats", 4222),
+    ("console", "nats", 4222),
     ("nats", "nats", 6222),
     ("edge", "dns", 53),
     ("worker", "dns", 53),
+    ("console", "dns", 53),
     ("nats", "dns", 53),
     ("intruder", "dns", 53),
 }
-"""All; what is not here is refused. Monitoring is a namespace, so whoever is in it may what Prometheus may."""
+"""All; what is not here is refused. Monitoring is a namespace, so whoever is in it may what Prometheus may.
+
+Nobody reaches the console: a port-forward comes by way of its machine, at which policies do not look.
+"""
 
 TRACED = {
     ("edge", "otel-collector", 4318),
