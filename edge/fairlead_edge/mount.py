@@ -128,7 +128,7 @@ class Edge:
         try:
             host = Host(bus, edge, settings, telemetry.setup("edge", edge), self._tally)
             self._metrics.add(FIGURES, host)
-            Reporter(host, readiness, "")
+            Reporter(host, readiness)
             await live(
                 self._app, host, self._stop, self._now,
                 on_serving=serving_now, on_draining=draining,

@@ -26,13 +26,15 @@ class Reporter:
     """Answers with how the edge stands.
 
     Args:
-        address: where clients connect, HOST:PORT; "" in somebody's application.
+        listens: (host, port) that clients connect to; None in somebody's application.
     """
 
-    def __init__(self, host: Host, readiness: Readiness, address: str) -> None:
+    def __init__(
+        self, host: Host, readiness: Readiness, listens: tuple[str, int] | None = None
+    ) -> None:
         self._host = host
         self._readiness = readiness
-        self._address = address
+        self._listens = listens
         self._started = time.time()
         reporting.answer(host.bus, self.report)
 
@@ -47,7 +49,7 @@ class Reporter:
         return EdgeReport(
             **reporting.vitals(host.edge, self._readiness, self._started),
             counters={name: host.tally.total(name) for name in COUNTED},
-            address=self._address,
+            address=self._address(),
             websockets=host.tally.total("websockets"),
             streams=host.tally.total("streams"),
             rooms=tuple(
@@ -71,3 +73,12 @@ class Reporter:
             buffer_limit=host.buffers.limit,
             routes=sum(1 for _ in host.fleet.table),
         )  # fmt: skip
+
+    def _address(self) -> str:
+        """HOST:PORT for other machines: who listens on all addresses is where NATS sees it."""
+        if self._listens is None:
+            return ""
+        host, port = self._listens
+        if host in ("0.0.0.0", "::"):
+            host = self._host.bus.own_address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -122,7 +122,7 @@ async def _serve(settings: EdgeSettings) -> None:
             try:
                 host = Host(bus, edge, settings, telemetry.setup("edge", edge), tally)
                 admin_state.metrics.add(FIGURES, host)
-                Reporter(host, readiness, f"{address[0]}:{address[1]}")
+                Reporter(host, readiness, (address[0], address[1]))
                 admin_state.publisher = Publisher(
                     bus, lambda: host.fleet.table.topics, host.tracing
                 )

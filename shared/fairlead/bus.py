@@ -515,6 +515,13 @@ class Bus:
             with socket.socket(fileno=os.dup(found.fileno())) as ours:
                 ours.shutdown(socket.SHUT_RDWR)
 
+    @property
+    def own_address(self) -> str:
+        """This machine's, on the network that NATS is on; "" while NATS is away."""
+        transport = getattr(self._client._transport, "_io_writer", None)
+        name = transport and transport.get_extra_info("sockname")
+        return str(name[0]) if name else ""
+
     # Asking
 
     @property

@@ -6,10 +6,10 @@ Debian's Python 3.11 instead of Docker's.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -91,12 +91,12 @@ def test_an_image_has_fairlead_and_nothing_that_installs(
 
 
 async def test_a_message_through_edge_and_worker_from_their_images(
-    containers: dict[str, str], nats: NatsServer, tmp_path: Path
+    containers: dict[str, str], fairlead_nats: NatsServer, tmp_path: Path
 ) -> None:
     """And both end with exit code 0 when they are told to."""
     port, admin, worker_admin = ports.free_port(), ports.free_port(), ports.free_port()
     told = {
-        "FAIRLEAD_NATS": nats.url, "FAIRLEAD_APP": f"images{secrets.token_hex(3)}",
+        "FAIRLEAD_NATS": fairlead_nats.url, "FAIRLEAD_APP": f"images{secrets.token_hex(3)}",
         "OTEL_SDK_DISABLED": "true",
     }  # fmt: skip
     own = {
@@ -123,4 +123,17 @@ async def test_a_message_through_edge_and_worker_from_their_images(
             heard = await client.until("message")
             assert heard["data"]["text"] == "from an image" and heard["from"] == "ann"
         for process in processes.values():
-            assert await asyncio.wait_for(process.stop(), 60) == 0
+            os.kill(within(process.pid), signal.SIGTERM)  # as an engine does to a container's process
+            assert await process.ended() == 0
+
+
+def within(pid: int) -> int:
+    """The process that a `buildah run` has started, which is the last of a line of its own."""
+    while children := [
+        int(child)
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    ]:
+        (pid,) = children
+    assert "/opt/fairlead/bin/fairlead" in Path(f"/proc/{pid}/cmdline").read_text()
+    return pid

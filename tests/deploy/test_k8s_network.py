@@ -39,6 +39,7 @@ ALLOWED = {
     ("edge", "nats", 4222),
     ("worker", "nats", 4222),
     ("console", "nats", 4222),
+    ("console", "edge", 8000),
     ("nats", "nats", 6222),
     ("edge", "dns", 53),
     ("worker", "dns", 53),

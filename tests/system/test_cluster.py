@@ -272,7 +272,7 @@ def test_clients_that_are_far_away_behind_a_line_that_stalls(cluster: Hosts, for
             return await spoken_while(form, lambda: stalled(form, [line]), line)
 
     seen = cluster.call(far)
-    seen.show(f"clients {FAR * 1000:g} ms away, stalled {form.stalls} × {STALL:g} s")
+    seen.show(f"clients {FAR * 1000:g} ms away, stalled {form.stalls} times for {STALL:g} s")
     seen.assert_nothing_was_lost()
 
 
@@ -295,7 +295,7 @@ def test_an_edge_that_is_far_from_nats_over_a_line_that_stalls(cluster: Hosts, f
         return seen
 
     seen = cluster.call(far)
-    seen.show(f"an edge {FAR * 1000:g} ms from NATS, stalled {form.stalls} × {STALL:g} s")
+    seen.show(f"an edge {FAR * 1000:g} ms from NATS, stalled {form.stalls} times for {STALL:g} s")
     seen.assert_nothing_was_lost()
 
 

@@ -73,6 +73,16 @@ async def test_a_picture_as_json_has_who_is_there_and_how_fast(app: System) -> N
     assert [(room["topic"], room["members"]) for room in picture["rooms"]] == [("rooms.blue", 1)]
 
 
+async def test_an_edge_that_listens_on_all_addresses_is_where_nats_sees_it(
+    nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The console connects to it there."""
+    async with system(nats, tmp_path_factory.mktemp("top")) as made:
+        edge = await made.edge("--host", "0.0.0.0")
+        picture = json.loads(await said(made, "--once", "--json"))
+    assert [each["address"] for each in picture["edges"]] == [f"127.0.0.1:{edge.port}"]
+
+
 @pytest.mark.parametrize("flags", [["--once"], []], ids=["asked for", "since it is no terminal"])
 async def test_a_picture_in_a_pipe(app: System, flags: list[str]) -> None:
     async with app.edges[0].v1(ROOM):
