@@ -48,6 +48,10 @@ DUPLICATE_WINDOW = 120.0
 CONGESTED = 1024 * 1024
 """Bytes given to NATS after which its socket is waited for, by those who can wait."""
 
+PING_EVERY = 2.0
+"""Seconds between two pings to NATS. After the third without an answer another server is tried: a host
+that is cut off says nothing, and all of its clients wait for as long."""
+
 SAY_EVERY = 5.0
 """Seconds between two lines about a NATS that does not answer."""
 
@@ -250,7 +254,7 @@ class Bus:
         told: dict[str, Any] = {
             "max_reconnect_attempts": -1,
             "reconnect_time_wait": 0.2,  # passed to asyncio.sleep: a float will do
-            "ping_interval": 5,
+            "ping_interval": PING_EVERY,  # passed to asyncio.sleep, likewise
             "max_outstanding_pings": 2,
             "pending_size": -1,  # bounded by those who publish: they wait for `ready`
         }

@@ -105,6 +105,8 @@ class Settings(BaseSettings):
     """Base of the settings of every command. Times are in seconds."""
 
     model_config = SettingsConfigDict(
+        # A process uses one of the classes; each takes 10 ms to build.
+        defer_build=True,
         env_prefix=PREFIX,
         # `FAIRLEAD_APP=` in a compose file or a shell means "not set".
         env_ignore_empty=True,

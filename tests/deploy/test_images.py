@@ -123,7 +123,9 @@ async def test_a_message_through_edge_and_worker_from_their_images(
             heard = await client.until("message")
             assert heard["data"]["text"] == "from an image" and heard["from"] == "ann"
         for process in processes.values():
-            os.kill(within(process.pid), signal.SIGTERM)  # as an engine does to a container's process
+            os.kill(
+                within(process.pid), signal.SIGTERM
+            )  # as an engine does to a container's process
             assert await process.ended() == 0
 
 

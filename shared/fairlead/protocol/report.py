@@ -23,7 +23,8 @@ Kind = Literal["message", "connection", "stream", "kept", "room"]
 
 
 class _Told(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # Built when somebody asks: most processes are never looked at.
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class Room(_Told):
