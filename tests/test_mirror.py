@@ -48,6 +48,8 @@ NO_TEST_OF_THEIR_OWN = {
     "workers/hands.py": "tests/system/test_failures.py",
     "workers/runner.py": "tests/system/test_declaring.py",
     "workers/topics.py": "the shell of protocol/lease.py: tests/system/test_topic_runs.py",
+    "workers/topicrun.py": "the shell of protocol/lease.py: tests/system/test_topic_runs.py",
+    "workers/leases.py": "the leases on a real NATS: tests/system/test_topic_runs.py",
     "workers/watchdog.py": "a stuck loop needs a process: tests/system/test_failures.py",
     # The way of a request: tested as clients see it.
     "edge/app.py": "tests/system/test_outcomes.py",
