@@ -20,6 +20,8 @@ NO_TEST_OF_THEIR_OWN = {
     # The way of a message and of a room: only real sockets, a real NATS and real processes
     # can show that nothing is lost. The rules themselves are in modules that have tests.
     "shared/bus.py": "the NATS client: tests/system, all of it",
+    "shared/interest.py": "how a message comes in: tests/shared/test_bus_contract.py",
+    "shared/storing.py": "what a real stream acknowledges: tests/shared/test_bus_contract.py",
     "shared/roomlog.py": "reads the streams of a real NATS: tests/system/test_rooms.py",
     "shared/roomstreams.py": "the rooms' streams on a real NATS: tests/system/test_builds.py",
     "shared/buckets.py": "manifests and leases on a real NATS: tests/system/test_builds.py",

@@ -18,8 +18,9 @@ from typing import Any
 import orjson
 
 from fairlead import logs, process
-from fairlead.bus import Bus, Interest, NoResponders
+from fairlead.bus import Bus, NoResponders
 from fairlead.errors import Malformed
+from fairlead.interest import Interest
 from fairlead.protocol import envelope
 from fairlead.protocol.delivery import BEAT
 from fairlead.protocol.envelope import Answer, Control, DataType, Kind, Work

@@ -18,14 +18,16 @@ from dataclasses import replace
 from typing import Any
 
 from fairlead import logs, runstore
-from fairlead.bus import Bus, Interest, NoResponders, OutOfOrder
+from fairlead.bus import Bus, NoResponders
 from fairlead.context import subject_id
 from fairlead.errors import Malformed, NotStored
+from fairlead.interest import Interest
 from fairlead.protocol import envelope, runlog
 from fairlead.protocol.delivery import BEAT
 from fairlead.protocol.envelope import Answer, Kind
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
 from fairlead.protocol.runlog import Entry, Opening, Start, Viewing
+from fairlead.storing import OutOfOrder
 from fairlead_worker.runner import Run
 from fairlead_worker.writer import Writer
 

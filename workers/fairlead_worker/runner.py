@@ -26,7 +26,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from fairlead import errorfeed, logs, telemetry, values
+from fairlead import errorfeed, logs, storing, telemetry, values
 from fairlead.bus import Bus, NoResponders
 from fairlead.context import (
     SSE,
@@ -480,7 +480,7 @@ class Run:
         subject = bus.subjects.log(self.topic, self.channel)
         if self.tools.history.get(self.route.topic):
             headers["Nats-Msg-Id"] = self._message_id(subject, encoded)
-            stored = await bus.store(subject, encoded, headers)
+            stored = await storing.store(bus, subject, encoded, headers)
             self.tools.tally.duplicates += stored.duplicate
         else:
             await bus.ready()

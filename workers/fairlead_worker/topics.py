@@ -16,8 +16,8 @@ import functools
 from collections.abc import Callable, Iterable
 
 from fairlead import logs
-from fairlead.bus import Interest
 from fairlead.errors import Malformed
+from fairlead.interest import Interest
 from fairlead.protocol import lease
 from fairlead.protocol.lease import Word
 from fairlead.protocol.manifest import Route
