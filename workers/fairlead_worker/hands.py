@@ -30,9 +30,10 @@ from fairlead.protocol.subjects import WORKERS, parse_answer
 from fairlead.protocol.subjects import Answer as Attempt
 from fairlead.workflow import Workflow
 from fairlead_worker.logged import LoggedRun
-from fairlead_worker.runner import STUBBORN, Run, Tools
+from fairlead_worker.runner import Run
 from fairlead_worker.sweeper import Sweeper
 from fairlead_worker.tally import Outcome
+from fairlead_worker.tools import STUBBORN, Tools
 from fairlead_worker.topics import TopicRuns
 
 log = logs.get("fairlead.worker")

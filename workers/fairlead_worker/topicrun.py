@@ -22,11 +22,12 @@ from fairlead.protocol.lease import Standing, State, Wanted, Word
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import problem
 from fairlead.workflow import Workflow
-from fairlead_worker import spans
+from fairlead_worker.itemids import ItemIds
 from fairlead_worker.leases import Held, Leases
-from fairlead_worker.runner import STUBBORN, Run, Tools
-from fairlead_worker.spans import Processing
+from fairlead_worker.recording import RoomRecording
+from fairlead_worker.runner import Run
 from fairlead_worker.tally import Outcome
+from fairlead_worker.tools import STUBBORN, Tools
 
 log = logs.get("fairlead.worker")
 _unrenewed = logs.Seldom(log.warning, "the lease of a room cannot be renewed yet", ["workflow"])
@@ -236,6 +237,8 @@ class TopicRun(Run):
         super().__init__(room.tools, route, room.flow, work, room.subject, "", ("", 0, attempt))
         self.silent = True
         self._room = room
+        self._ids = ItemIds(self, f"runner {room.lease.fence} attempt {attempt}")
+        self._recording = RoomRecording(room.tools.tracing, self)
 
     @property
     def run_id(self) -> str:
@@ -263,7 +266,7 @@ class TopicRun(Run):
             self._fail(problem(500), error)  # something that it waited for was cancelled, not it
         except Exception as error:  # user code: the one place that guards the process from it
             self._fail(problem(500), error)
-        self._processed()
+        self._recording.done()
         return False
 
     async def _before_a_word(self) -> None:
@@ -296,21 +299,6 @@ class TopicRun(Run):
             # Nobody knows whether it was stored in time to be shown: whoever is next goes on.
             room.end()
             await asyncio.Event().wait()
-
-    @property
-    def _speaks_by_itself(self) -> bool:
-        return True  # each item begins a trace: no span stays open as long as a room
-
-    def _broken(self) -> Processing | None:
-        tracing = self.tools.tracing
-        if tracing is None or not tracing.sampled(None):
-            return None
-        processing = spans.broken(tracing, self)
-        self._trace_id = processing.hop.parent.trace_id
-        return processing
-
-    def _cause(self) -> str:
-        return f"runner {self._room.lease.fence} attempt {self.attempt}"
 
 
 def _never_raises(task: asyncio.Task[None]) -> None:

@@ -24,7 +24,8 @@ from fairlead.protocol.manifest import Route
 from fairlead.protocol.subjects import WORKERS
 from fairlead.workflow import Workflow
 from fairlead_worker.leases import Leases
-from fairlead_worker.runner import Run, Tools
+from fairlead_worker.runner import Run
+from fairlead_worker.tools import Tools
 from fairlead_worker.topicrun import Room
 
 log = logs.get("fairlead.worker")
