@@ -20,6 +20,8 @@ NO_TEST_OF_THEIR_OWN = {
     # The way of a message and of a room: only real sockets, a real NATS and real processes
     # can show that nothing is lost. The rules themselves are in modules that have tests.
     "shared/bus.py": "the NATS client: tests/system, all of it",
+    "shared/interest.py": "how a message comes in: tests/shared/test_bus_contract.py",
+    "shared/storing.py": "what a real stream acknowledges: tests/shared/test_bus_contract.py",
     "shared/roomlog.py": "reads the streams of a real NATS: tests/system/test_rooms.py",
     "shared/roomstreams.py": "the rooms' streams on a real NATS: tests/system/test_builds.py",
     "shared/buckets.py": "manifests and leases on a real NATS: tests/system/test_builds.py",
@@ -47,7 +49,13 @@ NO_TEST_OF_THEIR_OWN = {
     "edge/host.py": "what those share: tests/system, all of it",
     "workers/hands.py": "tests/system/test_failures.py",
     "workers/runner.py": "tests/system/test_declaring.py",
+    "workers/calling.py": "execute in all its forms: tests/system/test_declaring.py",
+    "workers/peers.py": "tests/system/test_policies.py: direct, over two edges",
+    "workers/recording.py": "tests/system/test_tracing.py and test_connection_spans.py",
+    "workers/tools.py": "what those share: tests/system, all of it",
     "workers/topics.py": "the shell of protocol/lease.py: tests/system/test_topic_runs.py",
+    "workers/topicrun.py": "the shell of protocol/lease.py: tests/system/test_topic_runs.py",
+    "workers/leases.py": "the leases on a real NATS: tests/system/test_topic_runs.py",
     "workers/watchdog.py": "a stuck loop needs a process: tests/system/test_failures.py",
     # The way of a request: tested as clients see it.
     "edge/app.py": "tests/system/test_outcomes.py",

@@ -17,8 +17,10 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairlead import logs
-from fairlead.bus import Bus, Interest, parse_headers
+from fairlead.bus import Bus
 from fairlead.errors import NotStored
+from fairlead.interest import Interest
+from fairlead.natsheaders import parse_headers
 from fairlead.protocol.cursor import Position
 from fairlead.protocol.manifest import History
 from fairlead.protocol.problems import Close

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from fairlead.bus import Interest
+from fairlead.interest import Interest
 from fairlead.roomlog import StreamState
 from fairlead_edge.gap import Gap
 from fairlead_edge.room import Room

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from fairlead import logs
-from fairlead.bus import Bus, Interest, parse_headers
+from fairlead.bus import Bus
 from fairlead.errors import Malformed
+from fairlead.interest import Interest
+from fairlead.natsheaders import parse_headers
 from fairlead.protocol import envelope
 from fairlead.protocol.envelope import DataType
 from fairlead_edge.watched import Watch

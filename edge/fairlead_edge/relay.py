@@ -16,8 +16,9 @@ from typing import Any
 import orjson
 
 from fairlead import logs
-from fairlead.bus import Bus, no_responders
+from fairlead.bus import Bus
 from fairlead.errors import Malformed
+from fairlead.natsheaders import no_responders
 from fairlead.protocol import envelope
 from fairlead.protocol.delivery import Delivery, State
 from fairlead.protocol.envelope import Answer, Control, DataType, Kind, Wanted, Wish, Work

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fairlead import logs
-from fairlead.bus import Bus, no_responders
+from fairlead.bus import Bus
 from fairlead.errors import Malformed
+from fairlead.natsheaders import no_responders
 from fairlead.protocol import lease
 from fairlead.protocol.envelope import Work
 from fairlead.protocol.lease import State, Word

@@ -7,7 +7,8 @@ import orjson
 from nats.js.api import KeyValueConfig
 from nats.js.kv import KeyValue
 
-from fairlead.bus import ACK_WITHIN, Bus
+from fairlead.bus import Bus
+from fairlead.storing import ACK_WITHIN
 
 
 async def _bucket(bus: Bus) -> KeyValue:

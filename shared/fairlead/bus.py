@@ -1,9 +1,9 @@
-"""NATS, as edges, workers and publishers use it. Only this, `roomstreams.py` and `buckets.py` import `nats`.
+"""NATS, as edges, workers and publishers use it: one connection, and what is said and asked over it.
 
-nats-py keeps the connection, its reconnects and the JetStream API. The hot way is ours:
-a nats-py subscription costs a task and 5 KB, a queue hop and (with headers) 6 µs a
-message, so messages are handed to a plain function as they are parsed, in order, and
-publishing is a plain call that joins what one turn of the loop has to say.
+Only this, `interest.py`, `roomstreams.py` and `buckets.py` import `nats`. nats-py keeps the
+connection, its reconnects and the JetStream API. The hot way is ours: messages come in as
+`interest.py` says, and publishing is a plain call that joins what one turn of the loop has
+to say.
 
 What is used of nats-py's inside is pinned by tests/shared/test_bus_contract.py.
 """
@@ -18,32 +18,22 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import nats.errors
 import nats.js.errors
-import orjson
-from nats.aio.client import Client
 from nats.js.client import JetStreamContext
 from nats.protocol import command
 
 from fairlead import logs, process
 from fairlead.credentials import ANONYMOUS, Credentials
-from fairlead.errors import NotStored, Unusable
+from fairlead.errors import Unusable
+from fairlead.interest import DirectClient, Handler, Interest
+from fairlead.natsheaders import encode_headers, no_responders
 from fairlead.protocol.problems import HEADROOM, MAX_MESSAGE
-from fairlead.protocol.subjects import Subjects, kind_of, shortened
+from fairlead.protocol.subjects import Subjects, shortened
 
 log = logs.get("fairlead.bus")
-_broken = logs.Seldom(log.error, "a handler of NATS messages failed", per=["kind"], burst=5)
-
-ACK_WITHIN = 2.0
-"""Seconds to wait for a stream's acknowledgement before publishing again with the same id."""
-
-STORE_PATIENCE = 30.0
-"""Seconds of tries before a room message counts as not stored. A leader change takes 5."""
-
-DUPLICATE_WINDOW = 120.0
-"""Seconds in which a stream knows a message id again."""
 
 CONGESTED = 1024 * 1024
 """Bytes given to NATS after which its socket is waited for, by those who can wait."""
@@ -58,70 +48,12 @@ SAY_EVERY = 5.0
 MEASURE_EVERY = 5.0
 """Seconds between two measured round trips."""
 
-_WRONG_LAST_SEQUENCE = 10071
-"""nats-server's `JSStreamWrongLastSequenceErrF`."""
-
-_IN_PROCESS = 10158
-"""nats-server's `JSStreamDuplicateMessageConflict`: the first try still waits for a quorum."""
-
 _NO_LEADER = 10008
 """nats-server's `JSClusterNotAvailErr`."""
-
-Handler = Callable[[str, str, bytes, bytes], None]
-"""(subject, reply subject or "", data, raw headers or b""); must neither block nor raise."""
 
 
 class NoResponders(Exception):
     """Nobody listens on the subject of a request (NATS says so at once)."""
-
-
-class OutOfOrder(Exception):
-    """A stream's subject has another last message than its writer expected: another has written."""
-
-
-class Stored(NamedTuple):
-    """A stream's acknowledgement."""
-
-    sequence: int
-    duplicate: bool
-
-
-class Interest:
-    """A subscription of ours, in the form in which nats-py repeats it after a reconnect."""
-
-    __slots__ = (
-        "_id", "_jsi", "_max_msgs", "_message_iterator", "_pending_next_msgs_calls",
-        "_queue", "_received", "_subject", "_wait_for_msgs_task", "handler",
-    )  # fmt: skip
-
-    def __init__(self, sid: int, subject: str, queue: str, handler: Handler) -> None:
-        self._id = sid
-        self._subject = subject
-        self._queue = queue
-        self._max_msgs = 0
-        self._received = 0
-        self._wait_for_msgs_task = None
-        self._message_iterator = None
-        self._pending_next_msgs_calls = None
-        self._jsi = None
-        self.handler = handler
-
-
-class _DirectClient(Client):
-    """A nats-py client that hands the messages of an `Interest` over as they are parsed."""
-
-    async def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
-    ) -> None:
-        interest = self._subs.get(sid)
-        if not isinstance(interest, Interest):
-            await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        try:
-            interest.handler(subject.decode(), reply.decode(), data, headers or b"")
-        except Exception as error:
-            # An exception here would end nats-py's read loop, and with it everything.
-            _broken(kind=kind_of(interest._subject), exc_info=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,35 +73,6 @@ class BusOptions:
     process: str
     replicas: int = 1
     credentials: Credentials = ANONYMOUS
-
-
-def parse_headers(raw: bytes) -> dict[str, str]:
-    """NATS headers as a dict; the status of a line such as `NATS/1.0 503` is under ""."""
-    if not raw:
-        return {}
-    first, *lines = raw.split(b"\r\n")
-    found = {"": first[9:12].decode()} if len(first) > 9 else {}
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        if colon:
-            found[name.strip().decode("ascii", "replace")] = value.strip().decode(
-                "utf-8", "replace"
-            )
-    return found
-
-
-def no_responders(headers: bytes) -> bool:
-    return headers.startswith(b"NATS/1.0 503")
-
-
-def _encode_headers(headers: Mapping[str, str]) -> bytes:
-    lines = [b"NATS/1.0\r\n"]
-    for name, value in headers.items():
-        if "\r" in value or "\n" in value:
-            raise ValueError(f"header {name} holds a line break")
-        lines.append(f"{name}: {value}\r\n".encode())
-    lines.append(b"\r\n")
-    return b"".join(lines)
 
 
 class Bus:
@@ -194,7 +97,7 @@ class Bus:
         self.down_since: float | None = self._loop.time()
         self.reconnects = 0
         self.rtt: float | None = None
-        self._client = _DirectClient()
+        self._client = DirectClient()
         self.jetstream: JetStreamContext = self._client.jetstream(timeout=5)
         self._up = asyncio.Event()
         self._flushing = False
@@ -358,7 +261,7 @@ class Bus:
         reason = shortened(str(self._client.last_error))
         log.error("NATS ended the connection; connecting anew", server=self.server, reason=reason)
         await asyncio.sleep(1)  # whatever it was may need a moment
-        old, self._client = self._client, _DirectClient()
+        old, self._client = self._client, DirectClient()
         self.jetstream = self._client.jetstream(timeout=5)
         await self._open_again()
         self._client._sid = old._sid
@@ -432,7 +335,7 @@ class Bus:
         if headers is None:
             line = command.pub_cmd(subject, reply, payload)
         else:
-            line = command.hpub_cmd(subject, reply, _encode_headers(headers), payload)
+            line = command.hpub_cmd(subject, reply, encode_headers(headers), payload)
         self._send(line)
 
     def call_soon(self, call: Callable[..., None], *arguments: Any) -> None:
@@ -595,39 +498,6 @@ class Bus:
                     await self.round_trip()
                     self.rtt = time.perf_counter() - began
             await asyncio.sleep(MEASURE_EVERY)
-
-    async def store(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> Stored:
-        """Publish to a room with history; return when its stream has it.
-
-        Tries again with the same `Nats-Msg-Id` while the stream has no leader or NATS is
-        away, so that nothing is lost and nothing stored twice.
-
-        Args:
-            headers: with a `Nats-Msg-Id`, unique for this message in this stream.
-
-        Raises:
-            NotStored: not acknowledged in 30 s, or refused.
-            OutOfOrder: `headers` expect another last message of the subject than there is.
-        """
-        deadline = self._loop.time() + STORE_PATIENCE
-        while True:
-            try:
-                await asyncio.wait_for(self.ready(), max(0.0, deadline - self._loop.time()))
-                answer = await self.request(subject, payload, within=ACK_WITHIN, headers=headers)
-                ack = orjson.loads(answer)
-                if "error" not in ack:
-                    return Stored(ack["seq"], ack.get("duplicate", False))
-                reason = ack["error"].get("description", "refused")
-                code, err_code = ack["error"].get("code"), ack["error"].get("err_code")
-                if err_code == _WRONG_LAST_SEQUENCE:
-                    raise OutOfOrder(subject)
-                if code not in (429, 503) and err_code != _IN_PROCESS:
-                    raise NotStored(f"{subject}: {reason}")
-            except (TimeoutError, NoResponders, orjson.JSONDecodeError, KeyError) as error:
-                reason = "no stream keeps it" if isinstance(error, NoResponders) else "no answer"
-            if self._loop.time() + 0.1 >= deadline:
-                raise NotStored(f"{subject}: {reason} for {STORE_PATIENCE:g} s")
-            await asyncio.sleep(0.1)
 
 
 def _time_out(future: asyncio.Future[Any]) -> None:

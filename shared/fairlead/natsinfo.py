@@ -9,8 +9,9 @@ from typing import Any
 
 import orjson
 
-from fairlead.bus import Bus, Handler
+from fairlead.bus import Bus
 from fairlead.errors import Malformed, Unusable
+from fairlead.interest import Handler
 from fairlead.protocol import manifest
 from fairlead.protocol.manifest import Beat, Manifest
 from fairlead.protocol.timestamps import nanoseconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 
-from fairlead import roomlog, telemetry
+from fairlead import roomlog, storing, telemetry
 from fairlead.bus import Bus
 from fairlead.errors import BadName
 from fairlead.protocol import cursor, names
@@ -89,7 +89,7 @@ class Publisher:
             await self._bus.round_trip()
             return None
         headers["Nats-Msg-Id"] = _message_id(subject, id)
-        stored = await self._bus.store(subject, data, headers)
+        stored = await storing.store(self._bus, subject, data, headers)
         state = await roomlog.state(self._bus, self._bus.subjects.stream(template))
         position = cursor.Position(state.created, stored.sequence, state.time)
         return cursor.encode(position, subject)

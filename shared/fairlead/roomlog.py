@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from fairlead.bus import ACK_WITHIN, Bus, NoResponders, parse_headers
+from fairlead.bus import Bus, NoResponders
 from fairlead.errors import Malformed, NotStored
+from fairlead.natsheaders import parse_headers
 from fairlead.protocol.limits import Limits
 from fairlead.protocol.timestamps import nanoseconds
+from fairlead.storing import ACK_WITHIN
 
 READ_BATCH = 256
 """Messages that one question to a stream reads, at most."""

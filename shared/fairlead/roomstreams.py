@@ -9,12 +9,13 @@ import nats.js.errors
 import orjson
 from nats.js.api import RePublish, StreamConfig, StreamInfo
 
-from fairlead.bus import ACK_WITHIN, DUPLICATE_WINDOW, Bus
+from fairlead.bus import Bus
 from fairlead.errors import BadDeclaration
 from fairlead.protocol import names
 from fairlead.protocol.limits import Limits
 from fairlead.protocol.manifest import History
 from fairlead.protocol.timestamps import nanoseconds
+from fairlead.storing import ACK_WITHIN, DUPLICATE_WINDOW
 
 
 async def refuse_eviction(bus: Bus, topic: str, history: History) -> None:

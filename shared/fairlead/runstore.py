@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from fairlead.bus import ACK_WITHIN, DUPLICATE_WINDOW, Bus, NoResponders, OutOfOrder
+from fairlead import storing
+from fairlead.bus import Bus, NoResponders
 from fairlead.errors import BadName, NotStored
 from fairlead.protocol import runlog
 from fairlead.protocol.runlog import Entry, Opening
+from fairlead.storing import ACK_WITHIN, DUPLICATE_WINDOW, OutOfOrder
 
 MAX_AGE = 24 * 3600
 """Seconds after which what a run said is forgotten, whether it still runs or not."""
@@ -144,7 +146,7 @@ async def open_run(bus: Bus, run: str, kept: Opening) -> None:
         NotStored: it could not be.
     """
     headers = {"Nats-Msg-Id": f"{run}:open"}
-    await bus.store(bus.subjects.run_open(run), runlog.encode_opening(kept), headers)
+    await storing.store(bus, bus.subjects.run_open(run), runlog.encode_opening(kept), headers)
 
 
 async def append(bus: Bus, run: str, entry: Entry, after: int) -> int:
@@ -167,7 +169,7 @@ async def append(bus: Bus, run: str, entry: Entry, after: int) -> int:
         start = runlog.decode_start(entry.said[0])
         headers["Nats-Msg-Id"] += f":{start.worker}:{start.at}"
     try:
-        return (await bus.store(subject, data, headers)).sequence
+        return (await storing.store(bus, subject, data, headers)).sequence
     except OutOfOrder:
         # It may be ours that is there: stored before a leader went, and tried again after.
         newest = await _message(bus, {"last_by_subj": subject})
@@ -183,7 +185,7 @@ async def end(bus: Bus, run: str, ended: float, resume: float) -> None:
         ended: seconds since the epoch; resume: seconds.
     """
     headers = {"Nats-Msg-Id": f"{run}:end"}
-    await bus.store(bus.subjects.run_end(run), runlog.encode_end(ended, resume), headers)
+    await storing.store(bus, bus.subjects.run_end(run), runlog.encode_end(ended, resume), headers)
 
 
 async def forget(bus: Bus, run: str) -> None:

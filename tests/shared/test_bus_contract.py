@@ -1,7 +1,8 @@
-"""What `fairlead.bus` uses of nats-py's inside, and what it promises with it, on a real server.
+"""What `fairlead.bus` and `fairlead.interest` use of nats-py's inside, and what it promises with it, on a real server.
 
 The first part pins names and bytes that nats-py promises to nobody: when an upgrade
-changes one, the test that names it fails. The second part is the bus itself.
+changes one, the test that names it fails. The second part is the bus itself, and
+storing with it.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from nats.aio.transport import TcpTransport, Transport
 from nats.protocol import command
 from nats.protocol.parser import Parser
 
-from fairlead import roomlog, roomstreams
-from fairlead.bus import Bus, BusOptions, Interest, NoResponders, _DirectClient
+from fairlead import roomlog, roomstreams, storing
+from fairlead.bus import Bus, BusOptions, NoResponders
 from fairlead.errors import NotStored, Unusable
+from fairlead.interest import DirectClient, Interest
 from fairlead.protocol.manifest import History
 from fairlead.protocol.subjects import Subjects
 from fairlead.testing.program import DEADLINE
@@ -57,7 +59,7 @@ def test_a_client_has_the_attribute(attribute: str, kind: type) -> None:
 
 
 def test_no_name_of_ours_in_the_client_is_one_of_nats_pys() -> None:
-    ours = {name for name in vars(_DirectClient) if not name.startswith("__")}
+    ours = {name for name in vars(DirectClient) if not name.startswith("__")}
     assert ours == {"_process_msg"}
 
 
@@ -304,9 +306,9 @@ async def test_a_round_trip_means_that_the_server_has_read_everything(bus: Bus, 
 async def test_store_returns_when_the_stream_has_it_and_knows_an_id_again(bus: Bus) -> None:
     await roomstreams.ensure(bus, "chat", History(10, 300), 1, False)
     subject = bus.subjects.log("chat", "-")
-    first = await bus.store(subject, b"one", {"Nats-Msg-Id": "a"})
-    again = await bus.store(subject, b"other bytes", {"Nats-Msg-Id": "a"})
-    second = await bus.store(subject, b"two", {"Nats-Msg-Id": "b"})
+    first = await storing.store(bus, subject, b"one", {"Nats-Msg-Id": "a"})
+    again = await storing.store(bus, subject, b"other bytes", {"Nats-Msg-Id": "a"})
+    second = await storing.store(bus, subject, b"two", {"Nats-Msg-Id": "b"})
     assert (first.sequence, first.duplicate) == (1, False)
     assert (again.sequence, again.duplicate) == (1, True)
     assert (second.sequence, second.duplicate) == (2, False)
@@ -317,7 +319,9 @@ async def test_what_is_stored_comes_back_on_the_live_subject(bus: Bus) -> None:
     await roomstreams.ensure(bus, "rooms.{room}", History(10, 300), 1, False)
     ear = Ear()
     bus.subscribe(bus.subjects.live("rooms.a", "b"), ear)
-    await bus.store(bus.subjects.log("rooms.a", "b"), b"x", {"Nats-Msg-Id": "a", "Fl-Type": "t"})
+    await storing.store(
+        bus, bus.subjects.log("rooms.a", "b"), b"x", {"Nats-Msg-Id": "a", "Fl-Type": "t"}
+    )
     await until(lambda: ear.heard, "it is live")
     ((_, _, data, headers),) = ear.heard
     assert data == b"x"
@@ -333,9 +337,9 @@ async def test_what_is_stored_comes_back_on_the_live_subject(bus: Bus) -> None:
 async def test_a_room_without_a_stream_stores_nothing(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fairlead.bus.STORE_PATIENCE", 0.2)
+    monkeypatch.setattr("fairlead.storing.STORE_PATIENCE", 0.2)
     with pytest.raises(NotStored, match="no stream keeps it"):
-        await bus.store(bus.subjects.log("nowhere", "-"), b"x", {"Nats-Msg-Id": "a"})
+        await storing.store(bus, bus.subjects.log("nowhere", "-"), b"x", {"Nats-Msg-Id": "a"})
     with pytest.raises(NotStored, match="does not answer"):
         await roomlog.state(bus, bus.subjects.stream("nowhere"))
 
@@ -417,13 +421,13 @@ async def test_a_server_that_restarts_finds_everything_as_it_was(tmp_path: Path)
         assert bus.down_since is not None
         for number in range(3):
             bus.publish("t.again", b"%d" % number)
-        storing = asyncio.create_task(
-            bus.store(subjects.log("chat", "-"), b"x", {"Nats-Msg-Id": "a"})
+        stored = asyncio.create_task(
+            storing.store(bus, subjects.log("chat", "-"), b"x", {"Nats-Msg-Id": "a"})
         )
         late = bus.subscribe("t.late", ear)
         await server.start()
         await until(lambda: bus.connected and other.connected, "both are back")
-        assert (await storing).sequence == 1
+        assert (await stored).sequence == 1
         await bus.round_trip()
         other.publish("t.again", b"3")
         other.publish("t.late", b"4")

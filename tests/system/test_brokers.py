@@ -16,8 +16,8 @@ import nats.js.errors
 import pytest
 import pytest_asyncio
 
-from fairlead.bus import ACK_WITHIN
 from fairlead.protocol.subjects import Subjects
+from fairlead.storing import ACK_WITHIN
 from support import reading
 from support.cluster import Cluster, cluster
 from support.proof import Crowd

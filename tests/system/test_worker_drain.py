@@ -17,8 +17,9 @@ from fairlead.bus import Bus, BusOptions
 from fairlead.protocol.envelope import DataType, Kind, Work
 from fairlead.protocol.subjects import Subjects
 from fairlead.testing.program import SLOWER
-from fairlead_worker.runner import Run, Tools
+from fairlead_worker.runner import Run
 from fairlead_worker.tally import WorkerTally
+from fairlead_worker.tools import Tools
 from support.system import Edge, NatsServer, System, Worker, until
 
 PATH = "/never/stops/"

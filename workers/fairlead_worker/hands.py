@@ -18,8 +18,9 @@ from typing import Any
 import orjson
 
 from fairlead import logs, process
-from fairlead.bus import Bus, Interest, NoResponders
+from fairlead.bus import Bus, NoResponders
 from fairlead.errors import Malformed
+from fairlead.interest import Interest
 from fairlead.protocol import envelope
 from fairlead.protocol.delivery import BEAT
 from fairlead.protocol.envelope import Answer, Control, DataType, Kind, Work
@@ -29,9 +30,10 @@ from fairlead.protocol.subjects import WORKERS, parse_answer
 from fairlead.protocol.subjects import Answer as Attempt
 from fairlead.workflow import Workflow
 from fairlead_worker.logged import LoggedRun
-from fairlead_worker.runner import STUBBORN, Run, Tools
+from fairlead_worker.runner import Run
 from fairlead_worker.sweeper import Sweeper
 from fairlead_worker.tally import Outcome
+from fairlead_worker.tools import STUBBORN, Tools
 from fairlead_worker.topics import TopicRuns
 
 log = logs.get("fairlead.worker")

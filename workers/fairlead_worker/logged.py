@@ -18,14 +18,16 @@ from dataclasses import replace
 from typing import Any
 
 from fairlead import logs, runstore
-from fairlead.bus import Bus, Interest, NoResponders, OutOfOrder
+from fairlead.bus import Bus, NoResponders
 from fairlead.context import subject_id
 from fairlead.errors import Malformed, NotStored
+from fairlead.interest import Interest
 from fairlead.protocol import envelope, runlog
 from fairlead.protocol.delivery import BEAT
 from fairlead.protocol.envelope import Answer, Kind
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
 from fairlead.protocol.runlog import Entry, Opening, Start, Viewing
+from fairlead.storing import OutOfOrder
 from fairlead_worker.runner import Run
 from fairlead_worker.writer import Writer
 
@@ -146,7 +148,7 @@ class LoggedRun(Run):
     @property
     def _traced(self) -> str:
         """What the next attempt links to; "" if this one is not sampled."""
-        hop = self._hop_now()
+        hop = self._recording.hop_now()
         return "" if hop is None else str(hop.parent)
 
     async def _taken_up(self) -> bool:
@@ -201,7 +203,7 @@ class LoggedRun(Run):
         self.work = envelope.decode_work(opening.work)
         attempt, number = (entry.attempt, entry.number) if entry is not None else (0, 0)
         start, self.attempt = await self._next(entry), attempt + 1
-        self._trace(start.trace)
+        self._recording.begin(start.trace)
         start = start._replace(trace=self._traced)
         failure = self._why_it_ends(start, lost=entry is not None and not left)
         await self._begin(attempt + 1, start, number, place, failure)

@@ -1,90 +1,44 @@
 """One run: call `execute`, and say on NATS what it returns or yields.
 
+::
+
+    work ──▶ policies, inputs ──▶ execute (calling.py) ──items──▶ its client, by the edge
+                                                          ├─────▶ the room (itemids.py)
+                                                          └─────▶ somebody else's client (peers.py)
+
 Nothing here knows how work arrives or when a worker stops; that is `hands.py` and
-`serve.py`.
+`serve.py`. What is traced of it is kept by `recording.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
-import contextvars
-import functools
-import hashlib
-import inspect
-import threading
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Callable,
-    Generator,
-    Iterator,
-)
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import Any
 
-from fairlead import errorfeed, logs, telemetry, values
-from fairlead.bus import Bus, NoResponders
-from fairlead.context import (
-    SSE,
-    WS,
-    Broadcast,
-    Channel,
-    Direct,
-    Event,
-    Message,
-    Reply,
-    subject_id,
-)
-from fairlead.errors import BadName, Invalid, NoSuchPeer, NotStored, Reject
+from fairlead import errorfeed, logs, storing, values
+from fairlead.bus import NoResponders
+from fairlead.context import SSE, WS, Broadcast, Channel, Direct, Event, Message, Reply, subject_id
+from fairlead.errors import Invalid, NoSuchPeer, NotStored, Reject
 from fairlead.protocol import envelope
 from fairlead.protocol.envelope import Answer, DataType, Kind, Work
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
 from fairlead.protocol.subjects import CONNECTION_SEPARATOR
-from fairlead.telemetry import Hop, Tracing, new_trace_id, parent_of
+from fairlead.telemetry import parent_of
 from fairlead.workflow import Workflow
-from fairlead_worker import policies, spans
+from fairlead_worker import calling, peers, policies
 from fairlead_worker.inbox import Inbox
-from fairlead_worker.spans import Processing
-from fairlead_worker.tally import Outcome, WorkerTally
+from fairlead_worker.itemids import ItemIds
+from fairlead_worker.recording import Recording
+from fairlead_worker.tally import Outcome
+from fairlead_worker.tools import Tools
 
 log = logs.get("fairlead.worker")
 _failed = logs.Seldom(log.error, "execute failed", ["workflow"], burst=100)
 
 CREDIT = 256 * 1024
 """Bytes that a run may have on their way to a client that has not read them."""
-
-_PLAIN = frozenset({type(None), str, bytes, int, float, bool, dict, list, Message})
-"""What is no iterator to be driven, known without asking an abstract class (1 µs)."""
-
-NO_PEER = 404
-"""Status of the error that a `NoSuchPeer` is to a client."""
-
-PEER_WITHIN = 2.0
-"""Seconds in which the edge of a `direct` peer must answer."""
-
-STUBBORN = 10.0
-"""Seconds that a cancelled run may take for its `finally`; then it is cancelled again."""
-
-TURN = 64
-"""Items after which others on the loop have their turn, whatever a generator does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What every run of a worker uses."""
-
-    bus: Bus
-    threads: Executor
-    tracing: Tracing | None
-    history: dict[str, bool]  # topic template → whether its rooms are stored
-    dev: bool
-    policy_timeout: float  # seconds
-    tally: WorkerTally
 
 
 class Run:
@@ -134,14 +88,11 @@ class Run:
             self.inbox = Inbox(self._trusted, self._done_with)
         self._ctx: WS | SSE | None = None
         self._abandoned = False
-        self._room_items = 0
-        self._items_of = 0  # the message of which `_room_items` counts
-        self._items = 0
+        self._ids: ItemIds | None = None  # of what it says to a room with history
+        self._recording = Recording(tools.tracing, self)
         self._owed = 0
         self._paid: asyncio.Event | None = None
-        self._processing: Processing | None = None  # what is traced of what is worked on now
         self._streams = route.transport == "sse"  # whether it says items, one by one
-        self._trace_id = ""
 
     @property
     def key(self) -> str:
@@ -157,16 +108,6 @@ class Run:
         """The same over all attempts."""
         return f"{self.connection}-{self.message}"
 
-    @property
-    def trace_id(self) -> str:
-        """Of the trace, or of the log lines where there is none."""
-        if self.inbox is not None and self._processing is not None:
-            return self._processing.hop.parent.trace_id  # of the message in hand
-        if not self._trace_id:
-            parent = parent_of(self.work.trace)
-            self._trace_id = parent.trace_id if parent else new_trace_id()
-        return self._trace_id
-
     def logged(self) -> dict[str, Any]:
         """What stands on each line of the log that is about this run."""
         return {
@@ -174,7 +115,7 @@ class Run:
             "connection": self.connection,
             "run": self.run_id,
             "attempt": self.attempt,
-            "trace_id": self.trace_id,
+            "trace_id": self._recording.trace_id,
         }
 
     # The way through a run
@@ -190,92 +131,34 @@ class Run:
                 return
             if self.work.kind in (Kind.OPEN, Kind.REOPEN):
                 self.announce(self.tools.bus.options.process)
-            self._trace()
+            self._recording.begin()
             arguments = await self._admitted()
             if self.inbox is not None:
-                self._processed()  # it is open; no span lasts as long as a connection
+                self._recording.done()  # it is open; no span lasts as long as a connection
             if self.work.kind in (Kind.CHECK, Kind.ADMIT):
                 self._say(bytes([Answer.DONE]))
             else:
                 await self._execute(arguments)
         except asyncio.CancelledError:
             if self.cancelled is None and not self.leaving:
-                self._left_open()
+                self._recording.handed_over()
                 raise  # the process ends: another worker takes it up
             self.refuse()
         except Invalid as error:
-            self._fail(
-                problem(error.status, error.detail, errors=error.errors, trace=self.trace_id), None
-            )
+            trace = self._recording.trace_id
+            self._fail(problem(error.status, error.detail, errors=error.errors, trace=trace), None)
         except Reject as error:
-            self._fail(problem(error.status, error.detail, trace=self.trace_id), None)
+            self._fail(problem(error.status, error.detail, trace=self._recording.trace_id), None)
         except NoSuchPeer as error:
-            self._fail(problem(NO_PEER, str(error), trace=self.trace_id), None)
+            self._fail(problem(peers.NO_PEER, str(error), trace=self._recording.trace_id), None)
         except NotStored as error:
-            self._fail(problem(NO_WORKER, str(error), trace=self.trace_id), error)
+            self._fail(problem(NO_WORKER, str(error), trace=self._recording.trace_id), error)
         except Exception as error:  # user code: the one place that guards the process from it
             told = f"{type(error).__name__}: {error}" if self.tools.dev else "execute failed"
-            self._fail(problem(500, told, trace=self.trace_id), error)
+            self._fail(problem(500, told, trace=self._recording.trace_id), error)
         finally:
-            if self._processing is not None:
-                self._processed()
-
-    # What is recorded
-
-    def _trace(self, previous: str = "") -> None:
-        """Record it from here on, if it is sampled. Args: previous: trace of the attempt before."""
-        tracing, inbox = self.tools.tracing, self.inbox
-        if tracing is None or self._processing is not None:
-            return
-        self._processing = spans.process(tracing, self, self.work, previous)
-        if inbox is not None:
-            inbox.on_taken, inbox.on_done = self._took, self._processed
-            telemetry.follow(self._hop_now)
-        elif self._processing is not None:
-            self._processing.hop.activate()
-
-    def _hop_now(self) -> Hop | None:
-        return None if self._processing is None else self._processing.hop
-
-    def _took(self, work: Work) -> None:
-        """The run of a connection reads a message: a trace that ends when it asks for the next."""
-        assert self.tools.tracing is not None
-        self._processed()  # two may read at once; then the one before is done with
-        self._processing = spans.process(self.tools.tracing, self, work)
-
-    def _processed(self) -> None:
-        processing, self._processing = self._processing, None
-        if processing is not None:
-            processing.end()
-
-    def _left_open(self) -> None:
-        """It ends here before its end, and goes on elsewhere."""
-        if self._processing is not None:
-            self._processing.hop.event("handed over")
-
-    def _publishing(self, size: int, direct: bool = False) -> Hop | None:
-        """The span of something that goes to others, if that is sampled.
-
-        What a run of a connection says by itself, and not of a message, begins a trace.
-        """
-        tracing = self.tools.tracing
-        if self._processing is not None:
-            return self._processing.publish(self, size, direct)
-        if tracing is None or not self._speaks_by_itself or not tracing.sampled(None):
-            return None
-        return spans.publish(tracing, self, None, size, direct)
-
-    @property
-    def _speaks_by_itself(self) -> bool:
-        return self.inbox is not None and not self.inbox.in_hand
-
-    def _broken(self) -> Processing | None:
-        """Where it is recorded that the run of a connection has raised, outside of any message."""
-        if self.tools.tracing is None or self.inbox is None:
-            return None
-        return spans.process(self.tools.tracing, self, self.work, kind="run")
-
-    # On with it
+            if self._recording.processing is not None:
+                self._recording.done()
 
     async def _admitted(self) -> dict[str, Any]:
         """Ask the policies and check the inputs, once for a connection; the arguments of `execute`.
@@ -288,7 +171,7 @@ class Run:
         subject: Any = None
         if self.work.kind in (Kind.OPEN, Kind.CHECK, Kind.ADMIT):
             subject = await policies.admit(
-                self.flow.trigger.policies, ctx, self._in_thread, self.tools.policy_timeout
+                self.flow.trigger.policies, ctx, self.tools.in_thread, self.tools.policy_timeout
             )
         signature = self.flow.signature if self.work.kind is not Kind.ADMIT else None
         arguments = signature.connection_arguments(ctx) if signature is not None else {}
@@ -299,11 +182,17 @@ class Run:
         return arguments
 
     async def _execute(self, arguments: dict[str, Any]) -> None:
-        result = await self._call(arguments)
-        if type(result) not in _PLAIN and isinstance(result, AsyncIterable):
-            await self._drive(aiter(result))
-        elif type(result) not in _PLAIN and isinstance(result, Iterator):
-            await self._drive(_in_threads(result, self._in_thread))
+        function = self.flow.execute
+        assert function is not None, "routes without a function are served by edges alone"
+        result = await calling.call(function, arguments, self.tools.in_thread)
+        items: AsyncIterator[Any] | None = None
+        if type(result) not in calling.PLAIN and isinstance(result, AsyncIterable):
+            items = aiter(result)
+        elif type(result) not in calling.PLAIN and isinstance(result, Iterator):
+            items = calling.in_threads(result, self.tools.in_thread)
+        if items is not None:
+            self._streams = True
+            await calling.drive(items, self._emit, self._stopped)
         elif self._is_plain_reply(result):
             await self._reply(result, Answer.RESULT)
             return
@@ -313,51 +202,8 @@ class Run:
             self.inbox.finish()
         self._say(bytes([Answer.DONE]))
 
-    async def _call(self, arguments: dict[str, Any]) -> Any:
-        """What `execute` returns; a plain function runs in a thread."""
-        function = self.flow.execute
-        assert function is not None, "routes without a function are served by edges alone"
-        if _runs_on_the_loop(function):
-            result = function(**arguments)
-        else:
-            result = await self._in_thread(functools.partial(function, **arguments))
-        return await result if inspect.isawaitable(result) else result
-
-    async def _in_thread(self, call: Any) -> Any:
-        context = contextvars.copy_context()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.tools.threads, context.run, call)
-
-    async def _drive(self, items: AsyncIterator[Any]) -> None:
-        """Send what an iterator yields; a `NoSuchPeer` is raised where it was yielded."""
-        self._streams = True
-        try:
-            step = items.__anext__()
-            while True:
-                try:
-                    item = await step
-                except StopAsyncIteration:
-                    return
-                if self.cancelled is not None or self.leaving:
-                    raise asyncio.CancelledError  # it was told once, and took no notice
-                try:
-                    await self._emit(item)
-                    await self._others_turn()
-                    step = items.__anext__()
-                except NoSuchPeer as error:
-                    if not isinstance(items, AsyncGenerator):
-                        raise
-                    step = items.athrow(error)
-        finally:
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                await close()
-
-    async def _others_turn(self) -> None:
-        """A generator that never waits must not hold the loop."""
-        self._items += 1
-        if self._items % TURN == 0:
-            await asyncio.sleep(0)
+    def _stopped(self) -> bool:
+        return self.cancelled is not None or self.leaving
 
     def _message(self, work: Work) -> Message[Any]:
         assert self._ctx is not None
@@ -372,7 +218,7 @@ class Run:
             "connection": self.connection,
             "run_id": self.run_id,
             "attempt": self.attempt,
-            "trace_id": self.trace_id,
+            "trace_id": self._recording.trace_id,
             "encoded": self.work.context,
         }
         if self.route.transport == "websocket":
@@ -380,7 +226,7 @@ class Run:
         return SSE(**common, body=self.work.data)
 
     @property
-    def _sender(self) -> str:
+    def sender(self) -> str:
         """What others see as `from`: the subject's id, or else the connection's."""
         if self.flow.trigger.policies and self._ctx is not None:
             return subject_id(self._ctx.subject) or self.connection
@@ -429,8 +275,8 @@ class Run:
             case _:
                 others = self.route.deliver == "others"
                 await self._broadcast(item, self.connection if others else "")
-        if self._streams and self._processing is not None:
-            self._processing.said()
+        if self._streams and (processing := self._recording.processing) is not None:
+            processing.said()
 
     async def _reply(self, item: Any, answer: Answer) -> None:
         data = item.data if isinstance(item, Reply) else item
@@ -459,10 +305,10 @@ class Run:
             raise TypeError(f"{self.route.label} has no topic to broadcast to")
         await self._before_a_word()
         data_type, encoded = _encoded(data)
-        headers = {"Fl-Type": str(data_type), "Fl-From": self._sender}
+        headers = {"Fl-Type": str(data_type), "Fl-From": self.sender}
         if exclude:
             headers["Fl-Exclude"] = exclude
-        hop = self._publishing(len(encoded))
+        hop = self._recording.publishing(len(encoded))
         if hop is None:
             await self._publish(encoded, headers)
             return
@@ -479,88 +325,39 @@ class Run:
         self.tally.published += 1
         subject = bus.subjects.log(self.topic, self.channel)
         if self.tools.history.get(self.route.topic):
-            headers["Nats-Msg-Id"] = self._message_id(subject, encoded)
-            stored = await bus.store(subject, encoded, headers)
+            ids = self._ids = self._ids or ItemIds(self)
+            headers["Nats-Msg-Id"] = ids.next(subject, encoded)
+            stored = await storing.store(bus, subject, encoded, headers)
             self.tools.tally.duplicates += stored.duplicate
         else:
             await bus.ready()
             bus.publish(subject, encoded, headers=headers)
-
-    def _message_id(self, subject: str, data: bytes) -> str:
-        """The same for each attempt at this item, so that the stream stores it once.
-
-        A hash, since ids are known per stream, which holds many rooms.
-        """
-        self._room_items += 1
-        name = f"{subject}\n{self._cause()}\n{self._room_items}"
-        digest = hashlib.sha256(name.encode())
-        if self.inbox is not None:
-            # Another attempt may say something else here, from another source: that is no repeat.
-            digest.update(data)
-        return base64.b85encode(digest.digest()[:15]).decode()
-
-    def _cause(self) -> str:
-        """What an item of a room comes of: of that, the item's number counts.
-
-        The client's own id counts per room and subject, whatever connection it comes through;
-        without one the connection and its message's number stand for it.
-        """
-        if self.inbox is None:
-            return self._said(self.work.id) or f"at {self.connection} {self.message}"
-        read = self.inbox.in_hand
-        if read != self._items_of:
-            self._items_of, self._room_items = read, 1
-        if read and self.inbox.message is not None and self.inbox.message.id:
-            return self._said(self.inbox.message.id)
-        return f"in {self.connection} {read or f'attempt {self.attempt}'}"
-
-    def _said(self, id: str) -> str:
-        """A client's message by its own id; "" without one."""
-        who = self._sender if self._sender != self.connection else ""
-        return f"id {who} {id}" if id else ""
 
     async def _direct(self, to: str, data: Any) -> None:
         if not self.route.topic:
             raise TypeError(f"{self.route.label} has no topic in which {to!r} could be reached")
         await self._before_a_word()
         data_type, encoded = _encoded(data)
-        payload = envelope.direct(self.topic, self._sender, data_type, encoded)
-        hop = self._publishing(len(encoded), direct=True)
+        bus = self.tools.bus
+        payload = envelope.direct(self.topic, self.sender, data_type, encoded)
+        hop = self._recording.publishing(len(encoded), direct=True)
         if hop is None:
-            await self._reach(to, payload, None)
+            await peers.reach(bus, self.topic, to, payload, None)
             return
         try:
-            await self._reach(to, payload, {"traceparent": str(hop.parent)})
+            await peers.reach(bus, self.topic, to, payload, {"traceparent": str(hop.parent)})
         except NoSuchPeer:
-            hop.refuse(NO_PEER)
+            hop.refuse(peers.NO_PEER)
             raise
         finally:
             hop.end()
-
-    async def _reach(self, to: str, payload: bytes, headers: dict[str, str] | None) -> None:
-        """Give a peer what is for it alone.
-
-        Raises:
-            NoSuchPeer: nobody has it.
-        """
-        bus = self.tools.bus
-        ways = [bus.subjects.peer(self.topic, to)]
-        with contextlib.suppress(BadName):
-            ways.insert(0, bus.subjects.connection(to))
-        for way in ways:
-            try:
-                if await bus.request(way, payload, within=PEER_WITHIN, headers=headers) == b"1":
-                    return
-            except (NoResponders, TimeoutError):
-                continue
-        raise NoSuchPeer(to)
 
     # Words to the edge
 
     def refuse(self) -> None:
         """Say why it ends before its end: it was cancelled, or another worker is to run it."""
         if self.leaving:
-            self._left_open()
+            self._recording.handed_over()
             self._say(bytes([Answer.LEFT]))
         else:
             self._fail(problem(CANCELLED, "cancelled"), None)
@@ -609,7 +406,7 @@ class Run:
     def adopt(self, attempt: int, reply: str) -> None:
         """A newer attempt is this one, which has said nothing yet. Args: reply: where it answers."""
         self.attempt, self.reply, self.doubted = attempt, reply, False
-        hop, receive = self._hop_now(), parent_of(self.work.trace)
+        hop, receive = self._recording.hop_now(), parent_of(self.work.trace)
         if hop is not None and receive is not None:
             hop.set("fairlead.attempt", attempt)
             hop.link(receive)
@@ -693,57 +490,14 @@ class Run:
 
     def _fail(self, body: dict[str, Any], error: BaseException | None) -> None:
         self.outcome = "refused" if error is None else "failed"
-        processing = self._processing
-        if processing is None and error is not None:
-            processing = self._processing = self._broken()
-        if processing is not None:
-            processing.failed(body["status"], error)
+        self._recording.failed(body["status"], error)
         if error is not None:
-            errorfeed.report(error, self.route.label, self.trace_id)
+            errorfeed.report(error, self.route.label, self._recording.trace_id)
             _failed(exc_info=error, **self.logged())
         self._say(envelope.error(body))
-
-
-@functools.cache
-def _runs_on_the_loop(function: Any) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _encoded(data: Any) -> tuple[DataType, bytes]:
     if isinstance(data, Message):
         return data.type, data.raw
     return values.encode(data)
-
-
-async def _in_threads(items: Iterator[Any], in_thread: Any) -> AsyncGenerator[Any]:
-    """A plain iterator as an async one: each step runs in a thread.
-
-    Nothing can cancel a step, so what is cancelled meanwhile is closed when that is over.
-    """
-    ended, turn = object(), threading.Lock()
-
-    def in_turn(call: Callable[[], Any]) -> Any:
-        with turn:
-            return call()
-
-    step = functools.partial(next, items, ended)
-    try:
-        while (item := await in_thread(functools.partial(in_turn, step))) is not ended:
-            step = functools.partial(next, items, ended)
-            try:
-                yield item
-            except NoSuchPeer as error:
-                if not isinstance(items, Generator):
-                    raise
-                step = functools.partial(_throw, items, error, ended)
-    finally:
-        close = getattr(items, "close", None)
-        if close is not None:
-            await in_thread(functools.partial(in_turn, close))
-
-
-def _throw(items: Generator[Any], error: Exception, ended: object) -> Any:
-    try:
-        return items.throw(error)
-    except StopIteration:
-        return ended

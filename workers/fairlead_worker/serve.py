@@ -20,9 +20,9 @@ from fairlead.workflow import Project
 from fairlead_worker.hands import Hands
 from fairlead_worker.metrics import FIGURES
 from fairlead_worker.report import Reporter
-from fairlead_worker.runner import Tools
 from fairlead_worker.settings import WorkerSettings
 from fairlead_worker.tally import WorkerTally
+from fairlead_worker.tools import Tools
 from fairlead_worker.watchdog import Watchdog
 
 log = logs.get("fairlead.worker")

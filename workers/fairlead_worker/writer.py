@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Callable
 
 from fairlead import runstore
-from fairlead.bus import Bus, OutOfOrder
+from fairlead.bus import Bus
 from fairlead.errors import NotStored
 from fairlead.protocol.runlog import Entry, Start
+from fairlead.storing import OutOfOrder
 
 ROLL_UP = 0.04
 """Seconds between two entries, at least: what is said meanwhile goes into one."""
