@@ -41,16 +41,18 @@ def system() -> Generator[tuple[list[str], str]]:
         subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, text=True) as dev,
     ):
         assert dev.stdout is not None
+        # Or its words would block it.
+        reading = threading.Thread(target=lambda: [None for _ in dev.stdout or ()])
         try:
             console = next(line for line in dev.stdout if line.startswith("console: "))
             edges = next(line for line in dev.stdout if line.startswith("Open in two windows"))
             found = [f"http://{urlsplit(url).netloc}" for url in re.findall(r"http\S+", edges)]
-            reading = threading.Thread(target=lambda: [None for _ in dev.stdout or ()])
-            reading.start()  # or its words would block it
+            reading.start()
             yield found, console.removeprefix("console: ").strip()
         finally:
             dev.terminate()
-            reading.join()
+            if reading.ident is not None:
+                reading.join()
 
 
 @contextmanager
