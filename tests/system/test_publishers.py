@@ -186,6 +186,7 @@ async def test_it_waits_an_outage_of_5_s_out_in_each_of_its_threads(tmp_path: Pa
             heard = await _heard(client, "after")
             assert heard[0] == "before"
             assert sorted(heard[1:]) == list(range(4))
+        await asyncio.to_thread(bus.close)
         bus = fairlead.connect_sync(nats.url, app=app.app, timeout=1.0)
         await asyncio.to_thread(bus.topic("rooms.blue").publish, "still there")
         await nats.stop()
