@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Coroutine, Mapping
 from typing import Any, Generic, TypeVar
 
-from fairlead import buckets, telemetry, values
+from fairlead import buckets, process, telemetry, values
 from fairlead.bus import Bus, BusOptions
 from fairlead.credentials import ANONYMOUS, Credentials
 from fairlead.errors import NotStored, Unusable
@@ -289,12 +289,18 @@ class _Thread:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
     def _end(self) -> None:
+        self._wait(_end_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
 
 async def _nothing(bus: AppBus) -> None: ...
+
+
+async def _end_all() -> None:
+    """As `asyncio.run` does at its end: nats-py cancels its tasks, and does not wait for their end."""
+    await process.end(*asyncio.all_tasks() - {asyncio.current_task()})
 
 
 def _at_exit(bus: SyncAppBus) -> None:
