@@ -138,6 +138,9 @@ async def test_direct_reaches_every_connection_of_a_subject(edges: tuple[Edge, E
         edges[0].v1(f"{path}?user=bob") as bob,
         edges[1].v1(f"{path}?user=bob") as bob_again,
     ):
+        # What an edge says comes to NATS behind what it listens to: bob can be found there from here on.
+        await bob_again.send("nobody hello")
+        await bob_again.until("error")
         await ann.send("bob hello")
         await ann.until("ack")
         for each in (bob, bob_again):
