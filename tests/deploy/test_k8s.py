@@ -6,7 +6,6 @@ promtool read what is theirs, and then the manifests are held against each other
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import re
@@ -44,6 +43,7 @@ from support.manifests import (
     container,
     environment,
     kinds,
+    manifests,
     named,
     numbers,
     parse,
@@ -52,6 +52,7 @@ from support.manifests import (
     ran,
     render,
     selects,
+    text,
     workloads,
 )
 from support.node import NODE
@@ -67,16 +68,6 @@ KUBERNETES = "1.34"  # the version whose schemas are asked
 both = pytest.mark.parametrize("role", ["edge", "worker"])
 every = pytest.mark.parametrize("role", list(SETTINGS))
 overlays = pytest.mark.parametrize("overlay", ["dev", "prod"])
-
-
-@functools.cache
-def text(overlay: str) -> str:
-    return render(K8S / "overlays" / overlay)
-
-
-@functools.cache
-def manifests(overlay: str) -> list[Manifest]:
-    return parse(text(overlay))
 
 
 def workload(overlay: str, name: str) -> Manifest:

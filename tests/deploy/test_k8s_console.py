@@ -19,6 +19,7 @@ from support.manifests import (
     container,
     environment,
     kinds,
+    manifests,
     named,
     parse,
     pod,
@@ -30,11 +31,6 @@ from support.manifests import (
 PAGE = (ROOT / "docs/kubernetes.md").read_text()
 
 overlays = pytest.mark.parametrize("overlay", ["dev", "prod"])
-
-
-@functools.cache
-def manifests(overlay: str) -> list[Manifest]:
-    return parse(render(K8S / "overlays" / overlay))
 
 
 @functools.cache

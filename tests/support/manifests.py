@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -46,6 +47,17 @@ def render(folder: Path) -> str:
     done = ran(kubectl(), "kustomize", str(folder))
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@functools.cache
+def text(overlay: str) -> str:
+    """What an overlay of the repository renders to."""
+    return render(K8S / "overlays" / overlay)
+
+
+@functools.cache
+def manifests(overlay: str) -> list[Manifest]:
+    return parse(text(overlay))
 
 
 def combined(folder: Path, components: Iterable[str]) -> Path:

@@ -175,7 +175,6 @@ async def test_a_program_that_is_not_there(children: Children) -> None:
         await children.start(missing)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel offers it on Linux only")
 def test_not_even_sigkill_of_the_supervisor_leaves_an_orphan(tmp_path: Path) -> None:
     program = f"""
 import asyncio, os, sys
