@@ -58,6 +58,8 @@ NO_TEST_OF_THEIR_OWN = {
     "workers/leases.py": "the leases on a real NATS: tests/system/test_topic_runs.py",
     "workers/watchdog.py": "a stuck loop needs a process: tests/system/test_failures.py",
     # The way of a request: tested as clients see it.
+    "edge/joining.py": "tests/system/test_rooms.py and test_resume.py",
+    "edge/flight.py": "what relay.py moves: tests/system/test_failures.py",
     "edge/app.py": "tests/system/test_outcomes.py",
     "edge/attach.py": "tests/system/test_runs.py",
     "edge/connection.py": "the shell of session.py: tests/system/test_protocols.py",

@@ -12,7 +12,8 @@ from fairlead.protocol.envelope import DataType, Kind, Work
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import NO_WORKER
 from fairlead.telemetry import Hop
-from fairlead_edge.relay import Flight, Owner, Relay
+from fairlead_edge.flight import Flight, Owner
+from fairlead_edge.relay import Relay
 
 RETRY_AFTER = {"Retry-After": "1"}
 

@@ -22,9 +22,9 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from fairlead.admin import read_body
-from fairlead.errors import BadName, Malformed, NotStored
+from fairlead.errors import BadName, Malformed
 from fairlead.protocol import cursor, frames
-from fairlead.protocol.cursor import Position, RunPlace
+from fairlead.protocol.cursor import RunPlace
 from fairlead.protocol.envelope import Context, encode_context, grouped
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import MAX_MESSAGE, Close
@@ -36,9 +36,10 @@ from fairlead_edge.attach import Asked, Over, attach, begin, cancel
 from fairlead_edge.connection import CameBack, Connection, Protocol
 from fairlead_edge.gathering import LIMIT, positions_of
 from fairlead_edge.host import Host
+from fairlead_edge.joining import open_room, open_rooms, replays_of
 from fairlead_edge.pages import Pages
-from fairlead_edge.replay import Replay, position_of, resume
-from fairlead_edge.room import V1, Room
+from fairlead_edge.replay import Replay, position_of
+from fairlead_edge.room import V1
 from fairlead_edge.routes import WEBSOCKET, Match, room_of
 from fairlead_edge.scopes import ConnectionScope
 from fairlead_edge.spans import Connected, connecting, ending, receiving, trace_replays
@@ -125,12 +126,12 @@ class EdgeApp:
         if match.route.checks and match.route.run != "connection":
             verdict = await checked(host.relay, id, settled, leaving, host.now(), hop=hop)
             settled.admit(verdict.who, verdict.subject)
-        room = await _open(host, match.route, topic, channel)
+        room = await open_room(host, match.route, topic, channel)
         v1 = frames.SUBPROTOCOL in scope.get("subprotocols", ())
         at = dict(query).get("cursor") if v1 else None
         came_back = CameBack()
         if at is not None:
-            [replay] = await _replays(host, [room], [position_of(at, room)])
+            [replay] = await replays_of(host, [room], [position_of(at, room)])
             came_back = CameBack(replay is not None, replay, at)
             trace_replays(host, match.route, id, [replay], hop)
         return Connection(host, protocol, id, settled, room, v1, came_back)
@@ -262,13 +263,13 @@ class EdgeApp:
         if route.resume is not None:
             back = resumed is not None
             return await begin(host, settled, body, str(trace), hop, leaving, back)
-        rooms = await _open_all(host, route, of) if route.topic else []
+        rooms = await open_rooms(host, route, of) if route.topic else []
         stream = Stream(host, route, rooms)
         replays: list[Replay | None] = []
         if isinstance(resumed, str) and rooms and not route.executes:
             single = len(rooms) == 1
             at = [position_of(resumed, rooms[0])] if single else positions_of(resumed, rooms)
-            replays = await _replays(host, rooms, at)
+            replays = await replays_of(host, rooms, at)
             trace_replays(host, route, stream.id, replays, hop)
         stream.who = settled.who
         if resumed is not None:
@@ -442,59 +443,6 @@ def _context(scope: Scope, query: list[tuple[str, str]], match: Match) -> Contex
         if name not in _HEADERS_OF_THE_HOP and not name.startswith("sec-websocket-")
     }
     return Context(grouped(query), headers, match.path)
-
-
-async def _open(host: Host, route: Route, topic: str, channel: str) -> Room:
-    """Listen to the room.
-
-    Raises:
-        Refused: 503, its stream or NATS does not answer.
-    """
-    history = host.fleet.table.topics.get(route.topic)
-    try:
-        async with asyncio.timeout(host.settings.worker_wait):
-            await host.bus.ready()
-            return await host.hub.open(route.topic, topic, channel, history)
-    except (NotStored, TimeoutError) as error:
-        raise Refused.without_nats("the room cannot be joined", error) from None
-
-
-async def _open_all(host: Host, route: Route, of: list[tuple[str, str]]) -> list[Room]:
-    """Listen to the rooms; raises as `_open`, with none of them open."""
-    rooms: list[Room] = []
-    try:
-        for topic, channel in of:
-            rooms.append(await _open(host, route, topic, channel))
-    except BaseException:
-        for room in rooms:
-            host.hub.close(room)
-        raise
-    return rooms
-
-
-async def _replays(host: Host, rooms: list[Room], at: list[Position | None]) -> list[Replay | None]:
-    """What a client that was there missed in each of the opened rooms; all of it, or none.
-
-    Raises:
-        Refused: 503, the rooms' stream does not answer; the rooms are given back.
-    """
-    try:
-        async with asyncio.timeout(host.settings.worker_wait):
-            found = [
-                await resume(host.hub, room, where) for room, where in zip(rooms, at, strict=True)
-            ]
-            for room in rooms:
-                await host.hub.located(room)
-            for room in rooms:
-                room.tally.recovered += all(found)
-                room.tally.unrecovered += not all(found)
-            return found if all(found) else [None] * len(rooms)
-    except BaseException as error:
-        for room in rooms:
-            host.hub.close(room)
-        if not isinstance(error, NotStored | TimeoutError):
-            raise
-        raise Refused.without_nats("what was missed cannot be read", error) from None
 
 
 def _asked(route: Route, run: str | None, key: str, resumed: Resumed) -> Asked:

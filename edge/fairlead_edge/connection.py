@@ -25,9 +25,9 @@ from fairlead_edge.admission import Refused, Settled
 from fairlead_edge.asgi import AsgiProtocol
 from fairlead_edge.attach import cancel_anywhere
 from fairlead_edge.buffers import PER_CLIENT
+from fairlead_edge.flight import Flight
 from fairlead_edge.host import Host
 from fairlead_edge.outgoing import Batch, Outgoing
-from fairlead_edge.relay import Flight
 from fairlead_edge.replay import Replay
 from fairlead_edge.room import RAW, V1, Room, websocket_frame
 from fairlead_edge.scopes import ConnectionScope, MessageScope, Scope

@@ -20,7 +20,8 @@ from fairlead.protocol.delivery import BEAT
 from fairlead.protocol.envelope import DataType, Kind, Wanted, Wish, Work
 from fairlead.protocol.manifest import Route
 from fairlead.protocol.runlog import Viewing
-from fairlead_edge.relay import Flight, Owner, Relay
+from fairlead_edge.flight import Flight, Owner
+from fairlead_edge.relay import Relay
 
 log = logs.get("fairlead.edge")
 _nobodys = logs.Seldom(log.warning, "a run is in nobody's hands", ["status"])

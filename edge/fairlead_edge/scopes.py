@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fairlead.protocol.envelope import DataType, Kind, Wish, Work
 from fairlead.protocol.problems import CANCELLED, problem
 from fairlead_edge.admission import RUN, Verdict
-from fairlead_edge.relay import ATTEMPT_LOST, Flight, Owner
+from fairlead_edge.flight import ATTEMPT_LOST, Flight, Owner
 
 if TYPE_CHECKING:
     from fairlead.telemetry import Hop

@@ -26,10 +26,10 @@ from fairlead.protocol.traceparent import Traceparent
 from fairlead.telemetry import Hop
 from fairlead_edge.admission import RUN, admitted
 from fairlead_edge.buffers import PER_CLIENT
+from fairlead_edge.flight import Flight, Owner
 from fairlead_edge.gathering import Gathering
 from fairlead_edge.host import Host
 from fairlead_edge.outgoing import Batch
-from fairlead_edge.relay import Flight, Owner
 from fairlead_edge.replay import Replay, Returning
 from fairlead_edge.room import SSE_JSON, SSE_TEXT, Room, RoomMessage, encode_cursor, sse_item
 from fairlead_edge.spans import Connected
