@@ -147,6 +147,7 @@ class EdgeApp:
             if isinstance(connection.scope, ConnectionScope):
                 connection.scope.open(hop)
                 await answered(connection.scope.verdict, leaving)
+            await connection.host.peers.known(connection)
             if leaving.done():
                 raise Left
             leaving.cancel()
@@ -328,6 +329,7 @@ async def _stream(
     failure = stream.head.result()
     if failure is not None:
         raise Refused.by_worker(failure)
+    await stream.known()
     if hop is not None:
         hop.set("http.response.status_code", 200)
         hop.end()

@@ -134,7 +134,6 @@ class Connection:
 
     def opened(self) -> None:
         """The 101 is out, and the socket handed over: write what waits."""
-        self.host.peers.known(self)
         self.flush()
         came_back, self._came_back = self._came_back, None
         if came_back is not None and came_back.replay is not None and not self.gone:

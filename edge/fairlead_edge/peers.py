@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fairlead import logs
 from fairlead.bus import Bus
@@ -17,6 +19,9 @@ from fairlead_edge.watched import Watch
 if TYPE_CHECKING:
     from fairlead.protocol.manifest import Route
     from fairlead_edge.spans import Spans
+
+FOUND_WITHIN = 1.0
+"""Seconds that a client waits for NATS to know its subject; without NATS nobody could speak to it."""
 
 Said = tuple[str, str, DataType, bytes]
 """(topic, sender, type, data), as `envelope.decode_direct` has it."""
@@ -52,6 +57,18 @@ class Peer(Protocol):
         ...
 
 
+class _Subject(NamedTuple):
+    """One that is listened to.
+
+    Attributes:
+        found: done when whoever asks NATS is led here.
+    """
+
+    interest: Interest
+    peers: set[Peer]
+    found: asyncio.Task[None]
+
+
 class Peers:
     """The clients of one edge.
 
@@ -63,30 +80,41 @@ class Peers:
         self._bus = bus
         self._spans = spans
         self._by_id: dict[str, Peer] = {}
-        self._by_subject: dict[str, tuple[Interest, set[Peer]]] = {}
+        self._by_subject: dict[str, _Subject] = {}
 
     def entered(self, peer: Peer) -> None:
         self._by_id[peer.id] = peer
 
-    def known(self, peer: Peer) -> None:
-        """Policies found who it is."""
+    async def known(self, peer: Peer) -> None:
+        """Policies found who it is. When this returns, what is said to its subject comes here."""
         if not peer.who or not peer.topic or peer.id not in self._by_id:
             return
         subject = self._bus.subjects.peer(peer.topic, peer.who)
         if subject not in self._by_subject:
             interest = self._bus.subscribe(subject, self._received)
-            self._by_subject[subject] = interest, set()
-        self._by_subject[subject][1].add(peer)
+            self._by_subject[subject] = _Subject(
+                interest, set(), asyncio.ensure_future(self._found())
+            )
+        listened = self._by_subject[subject]
+        listened.peers.add(peer)
+        await asyncio.shield(listened.found)
+
+    async def _found(self) -> None:
+        """Wait until NATS has what was subscribed, or does not answer."""
+        with contextlib.suppress(TimeoutError):
+            await self._bus.round_trip(FOUND_WITHIN)
 
     def left(self, peer: Peer) -> None:
         self._by_id.pop(peer.id, None)
         if not peer.who or not peer.topic:
             return
         subject = self._bus.subjects.peer(peer.topic, peer.who)
-        interest, peers = self._by_subject.get(subject, (None, set()))
-        peers.discard(peer)
-        if interest is not None and not peers:
-            self._bus.unsubscribe(interest)
+        listened = self._by_subject.get(subject)
+        if listened is None:
+            return
+        listened.peers.discard(peer)
+        if not listened.peers:
+            self._bus.unsubscribe(listened.interest)
             del self._by_subject[subject]
 
     def deliver(self, connection: str, said: Said, headers: bytes) -> bool:
@@ -108,7 +136,7 @@ class Peers:
             logs.dropped(subject, data, error)
             return
         found = self._by_subject.get(subject)
-        if found is not None and self._give(found[1], said, headers) and reply:
+        if found is not None and self._give(found.peers, said, headers) and reply:
             # Another edge may have the one that is left: who reached nobody says nothing.
             self._bus.publish(reply, b"1")
 

@@ -161,7 +161,6 @@ class Stream(Owner):
         self._host.entered(self)
         self._enter(replays or [None] * len(self._rooms))
         if not self.route.executes:
-            self._host.peers.known(self)
             self.head.set_result(None)
             return
         work = Work(Kind.OPEN, DataType.BINARY, body, self._host.now(), str(trace), "", context)
@@ -188,10 +187,13 @@ class Stream(Owner):
     def show(self, viewer: Shown) -> None:
         """Show a run that has begun, or has ended."""
         self._host.entered(self)
-        self._host.peers.known(self)
         self._viewer = viewer
         viewer.enter()
         self.head.set_result(None)
+
+    async def known(self) -> None:
+        """Wait until its peers can speak to it."""
+        await self._host.peers.known(self)
 
     def answered(self) -> None:
         """The head is out."""
@@ -219,7 +221,6 @@ class Stream(Owner):
     def accepted(self, flight: Flight, who: str, subject: Any) -> None:
         if not self.head.done():
             self.who = who
-            self._host.peers.known(self)
             flight.hop = None  # that of the request: it is answered, though its run just begins
             flight.work.kind = Kind.REOPEN
             flight.work.context = admitted(flight.work.context, subject)

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from websockets.exceptions import InvalidStatus
 
+from support.line import LongLine, served
 from support.system import Edge, NatsServer, System, request, system
 
 TALK = "/support/realtime/talk"
@@ -138,9 +139,6 @@ async def test_direct_reaches_every_connection_of_a_subject(edges: tuple[Edge, E
         edges[0].v1(f"{path}?user=bob") as bob,
         edges[1].v1(f"{path}?user=bob") as bob_again,
     ):
-        # What an edge says comes to NATS behind what it listens to: bob can be found there from here on.
-        await bob_again.send("nobody hello")
-        await bob_again.until("error")
         await ann.send("bob hello")
         await ann.until("ack")
         for each in (bob, bob_again):
@@ -153,6 +151,28 @@ async def test_direct_reaches_every_connection_of_a_subject(edges: tuple[Edge, E
     async with edges[0].v1(f"{path}?user=ann") as ann:
         await ann.send("bob are you there")
         assert (await ann.until("error"))["error"]["status"] == 404, "bob has left"
+
+
+async def test_who_is_welcomed_can_be_spoken_to(
+    nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Also over an edge that is far from NATS, to which it has to say first whom it listens for."""
+    async with (
+        system(nats, tmp_path_factory.mktemp("far")) as app,
+        served(LongLine(nats, "127.0.0.1", 0.2)) as line,
+    ):
+        near, far, _ = await asyncio.gather(
+            app.edge(),
+            app.edge(env={"FAIRLEAD_NATS": f"nats://127.0.0.1:{line.port}"}),
+            app.worker("guarded.py", "--policy-timeout", "5s"),
+        )
+        for edge in (near, far):
+            await edge.serves("/support/realtime/me")
+        path = "/support/direct/talk"
+        async with near.v1(f"{path}?user=ann") as ann, far.v1(f"{path}?user=bob") as bob:
+            await ann.send("bob hello")
+            await ann.until("ack")
+            assert (await bob.until("message"))["data"] == "hello"
 
 
 async def test_a_client_that_leaves_during_the_check_leaves_nothing(
