@@ -19,8 +19,11 @@ ACKS_WITHIN = 5.0
 RATE = 2000
 """Clients that may come back to the other edges in a second: they must not all come at once."""
 
-BATCH, PAUSE = 100, 0.05
-"""Clients that are closed at a time where there are few, and seconds between."""
+BATCH = 100
+"""Clients that are closed at a time. The others are served in between."""
+
+PAUSE = BATCH / RATE
+"""Seconds between where the grace is long enough; shorter where it is not."""
 
 COME_BACK = 1.0
 """Seconds over which those of a batch come back."""
@@ -89,13 +92,9 @@ async def _close_all(host: Host, closed_by: float) -> None:
     clients = sorted(host.clients.values(), key=host.buffers.waiting)
     began = loop.time()
     pace = Pace.of(len(clients), max(PAUSE, closed_by - began))
-    closed = 0
-    while closed < len(clients):
+    for closed in range(0, len(clients), BATCH):
         # By the clock: closing takes time, too.
-        due = max(closed, int(pace.rate * (loop.time() - began))) + BATCH
-        for client in clients[closed:due]:
+        await asyncio.sleep(began + closed / pace.rate - loop.time())
+        for client in clients[closed : closed + BATCH]:
             client.announce_drain(pace.draw())
             client.close(Close.RESTART, "this edge is drained; reconnect")
-        closed = due
-        if closed < len(clients):
-            await asyncio.sleep(PAUSE)
