@@ -74,28 +74,29 @@ async def test_a_system_that_is_well(app: System) -> None:
     assert f"127.0.0.1:{app.nats.port}" in of(findings, "nats", "ok")["found"]
 
 
-async def test_it_changes_nothing_and_nobody_notices(app: System) -> None:
+async def test_it_changes_nothing_and_nobody_notices(tmp_path: Path) -> None:
     """Though it tries all that roles may do: no message is stored, and none is dropped."""
-    worker, edge = await asyncio.gather(app.worker("runs.py"), app.edge())
-    await edge.serves("/runs/kept/count")
-    async with (
-        edge.events("/runs/kept/count?n=5&every=1") as run,
-        edge.events("/runs/kept/large?n=3") as other,
-    ):
-        while (await run.next()).get("event") != "end":
-            pass
-        while (await other.next()).get("event") != "end":
-            pass
-    client = await nats.connect(app.nats.url)
-    try:
-        before = await streams(client)
-        assert sum(state["last_seq"] for state in before.values()) > 3
-        said = len(worker.program.lines), len(edge.program.lines)
-        await examined(app, code=0)
-        assert await streams(client) == before
-        assert (len(worker.program.lines), len(edge.program.lines)) == said
-    finally:
-        await client.close()
+    async with on(tmp_path, CONFIG) as app:  # where no other test's rooms age meanwhile
+        worker, edge = await asyncio.gather(app.worker("runs.py"), app.edge())
+        await edge.serves("/runs/kept/count")
+        async with (
+            edge.events("/runs/kept/count?n=5&every=1") as run,
+            edge.events("/runs/kept/large?n=3") as other,
+        ):
+            while (await run.next()).get("event") != "end":
+                pass
+            while (await other.next()).get("event") != "end":
+                pass
+        client = await nats.connect(app.nats.url)
+        try:
+            before = await streams(client)
+            assert sum(state["last_seq"] for state in before.values()) > 3
+            said = len(worker.program.lines), len(edge.program.lines)
+            await examined(app, code=0)
+            assert await streams(client) == before
+            assert (len(worker.program.lines), len(edge.program.lines)) == said
+        finally:
+            await client.close()
 
 
 async def streams(client: Any) -> dict[str, Any]:
