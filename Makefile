@@ -56,11 +56,13 @@ TRIED_WITH := $(VENV)/installed $(VENV)/chromium $(VENV)/npm $(VENV)/promtool $(
 dev: $(VENV)/installed  ## the whole system on this machine, with the chat example and its page
 	$(BIN)/fairlead dev examples/chat
 
+# The long files first: what is short fills the gaps at the end.
+LONG_FIRST := tests/system $(filter-out tests/system tests/support tests/__pycache__,$(wildcard tests/*))
+
 test: $(TRIED_WITH)  ## all tests, four files at a time: most of them wait for a process or a network
 	@# They start some 1,500 processes, which would each compile the sources anew where nothing may be written beside them.
 	$(BIN)/python -m compileall -q shared edge workers console
-	@# The long files first: what is short fills the gaps at the end.
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder tests/system tests
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(LONG_FIRST)
 
 cluster: $(VENV)/installed $(VENV)/network  ## NATS, edges, workers and a balancer on hosts of their own; scaled, replaced, cut off
 	$(BIN)/python -m pytest -m soak -s tests/system/test_cluster.py

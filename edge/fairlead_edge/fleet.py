@@ -169,3 +169,4 @@ class Fleet:
         self._served = newest_first
         self.table = RouteTable(self._builds[digest][1] for digest in newest_first)
         self._on_routes(self.table)
+        log.info("routes are served", routes=sum(1 for _ in self.table), builds=newest_first)

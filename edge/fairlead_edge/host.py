@@ -9,7 +9,6 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from fairlead import logs
 from fairlead.bus import Bus
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import Route
@@ -29,8 +28,6 @@ from fairlead_edge.shared_runs import SharedRuns
 from fairlead_edge.spans import Spans
 from fairlead_edge.tally import EdgeTally
 from fairlead_edge.watched import Watch
-
-log = logs.get("fairlead.edge")
 
 
 class Client(Slow, Protocol):
@@ -175,7 +172,6 @@ class Host:
 
     def _routes_changed(self, table: RouteTable) -> None:
         """Close those whose route is gone; a route with new options is for new connections."""
-        log.info("routes are served", routes=sum(1 for _ in table))
         self.shared_runs.routes_changed()
         self.hub.topics_changed(table.topics)
         kept = {(route.transport, route.endpoint) for route in table}

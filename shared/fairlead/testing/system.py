@@ -203,15 +203,14 @@ class System:
         Returns:
             The edges, once each of them serves every route of the project.
         """
-        routes = self.start("routes", target, "--json")
-        started, _ = await asyncio.gather(
-            asyncio.gather(*(self.edge() for _ in range(edges))),
+        made, started = await asyncio.gather(
             asyncio.gather(*(self.worker(target) for _ in range(workers))),
+            asyncio.gather(*(self.edge() for _ in range(edges))),
         )
-        found = json.loads(await routes.says(r"^\[.*\]$"))
-        for edge in started:
-            for route in found:
-                await edge.serves(route["endpoint"].replace("{", "").replace("}", ""))
+        for worker in made[:1]:  # they are of one build
+            build = (await _said(worker, "worker serves"))["build"]
+            for edge in started:
+                await edge.says(f"routes are served.*{build}")
         return started
 
     async def edge(
@@ -219,8 +218,8 @@ class System:
     ) -> Edge:
         """Start an edge; returns when it is ready to serve, or (ready=False) when it listens."""
         edge = Edge(self.start("edge", "--port", "0", "--admin-port", "0", *flags, env=env).program)
-        edge.admin_port = await _port(edge, "admin port")
-        edge.port = await _port(edge, "listens on")
+        edge.admin_port = (await _said(edge, "admin port"))["port"]
+        edge.port = (await _said(edge, "listens on"))["port"]
         if ready:
             await until_ready(edge.admin("/readyz"))
         self.edges.append(edge)
@@ -232,7 +231,7 @@ class System:
         """Start a worker of a project; returns when it takes work, or (ready=False) at once."""
         worker = Worker(self.start("worker", target, "--admin-port", "0", *flags, env=env).program)
         if ready:
-            worker.admin_port = await _port(worker, "admin port")
+            worker.admin_port = (await _said(worker, "admin port"))["port"]
             await until_ready(f"http://127.0.0.1:{worker.admin_port}/readyz")
         self.workers.append(worker)
         return worker
@@ -245,10 +244,9 @@ class System:
         return Process(self._stack.enter_context(running(told, self.cwd, whole)))
 
 
-async def _port(process: Process, line: str) -> int:
-    await process.says(line)
-    found = next(json.loads(each) for each in process.program.lines if line in each)
-    return int(found["port"])
+async def _said(process: Process, line: str) -> dict[str, Any]:
+    """Wait for a line of its log; the fields."""
+    return dict(json.loads(await process.says(f".*{line}.*")))
 
 
 S = TypeVar("S", bound=System)
