@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import nats
@@ -42,10 +43,31 @@ SMALL = 32 * 1024
 """Bytes that the kernel takes for a client that does not read."""
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
 @pytest_asyncio.fixture
 async def app(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """For those who kill workers."""
     async with system(nats, tmp_path_factory.mktemp("cancel")) as made:
         yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def of_all(
+    nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[System]:
+    """Two edges and a worker, for those whose runs have ended when they end."""
+    async with system(nats, tmp_path_factory.mktemp("cancels")) as made:
+        await started(made, edges=2)
+        yield made
+
+
+@pytest.fixture
+def shared(of_all: System) -> System:
+    """The same; nothing is noted yet."""
+    log(of_all).unlink(missing_ok=True)
+    return of_all
 
 
 async def started(app: System, *flags: str, edges: int = 1) -> list[Edge]:
@@ -57,10 +79,13 @@ async def started(app: System, *flags: str, edges: int = 1) -> list[Edge]:
     return list(made)
 
 
+def log(app: System) -> Path:
+    return app.cwd / "cancels.log"
+
+
 def noted(app: System, word: str) -> list[str]:
     """The lines that the workflows have written which begin so."""
-    log = app.cwd / "cancels.log"
-    lines = log.read_text().splitlines() if log.exists() else []
+    lines = log(app).read_text().splitlines() if log(app).exists() else []
     return [line for line in lines if line.startswith(word)]
 
 
@@ -108,25 +133,23 @@ async def stream(edge: Edge, path: str) -> AsyncIterator[Begun]:
 @pytest.mark.parametrize("kind", ["kept", "plain"])
 @pytest.mark.parametrize("where", [0, 1], ids=["same edge", "another edge"])
 async def test_an_event_stream_is_cancelled_from_any_edge(
-    app: System, kind: str, held: str, where: int
+    shared: System, kind: str, held: str, where: int
 ) -> None:
-    edges = await started(app, edges=2)
-    async with stream(edges[0], f"{PATH}/{kind}{held}") as run:
-        await until(lambda: noted(app, "begin"), "it has begun")
+    async with stream(shared.edges[0], f"{PATH}/{kind}{held}") as run:
+        await until(lambda: noted(shared, "begin"), "it has begun")
         if held:
-            await stands_still(app)
+            await stands_still(shared)
         asked = time.time()
-        url = edges[where].http(f"{PATH}/{kind}?{run.query}")
+        url = shared.edges[where].http(f"{PATH}/{kind}?{run.query}")
         assert (await request(url, method="DELETE"))[0] == 204
-        await ended(app, asked)
+        await ended(shared, asked)
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["at leisure", "held back by its reader"])
 @pytest.mark.parametrize("kind", ["message", "connection"])
-async def test_a_v1_client_cancels(app: System, kind: str, held: bool) -> None:
-    [edge] = await started(app)
+async def test_a_v1_client_cancels(shared: System, kind: str, held: bool) -> None:
     path = f"{PATH}/{kind}{'?held=1' if held else ''}"
-    async with upgraded(edge, path, receive_buffer=SMALL, subprotocol="fairlead.v1") as (
+    async with upgraded(shared.edges[0], path, receive_buffer=SMALL, subprotocol="fairlead.v1") as (
         reader,
         writer,
     ):
@@ -136,9 +159,9 @@ async def test_a_v1_client_cancels(app: System, kind: str, held: bool) -> None:
 
         if kind == "message":
             say(type="message", ref=1, data="held" if held else "at leisure")
-        await until(lambda: noted(app, "begin"), "it has begun")
+        await until(lambda: noted(shared, "begin"), "it has begun")
         if held:
-            await stands_still(app)
+            await stands_still(shared)
         wanted: dict[str, Any] = {"ref": 1}
         if kind == "connection":
             while (found := json.loads((await frame(reader))[1]))["type"] != "message":
@@ -146,7 +169,7 @@ async def test_a_v1_client_cancels(app: System, kind: str, held: bool) -> None:
             wanted = {"run": found["run"]}
         asked = time.time()
         say(type="cancel", **wanted)
-        await ended(app, asked)
+        await ended(shared, asked)
 
 
 # Cancelled while it goes from one worker to another

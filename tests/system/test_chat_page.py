@@ -25,7 +25,10 @@ ENDPOINT = "/support/realtime/answers"
 expect.set_options(timeout=DEADLINE * 1000)
 
 
-@pytest_asyncio.fixture
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as launched:
         yield launched
@@ -112,14 +115,16 @@ def _note_refusal(window: Window, line: str) -> None:
         window.failures.append(line)
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def chat(app: System, browser: Browser) -> AsyncIterator[Chat]:
     made = Chat(app, browser, [])
     yield made
+    for window in made.windows:
+        await window.tab.context.close()
     assert [window.failures for window in made.windows] == [[] for _ in made.windows]
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def two(chat: Chat) -> tuple[Edge, Edge]:
     """Two edges and a worker."""
     one, other, _ = await asyncio.gather(chat.edge(), chat.edge(), chat.worker())

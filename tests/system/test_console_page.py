@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, expect
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from fairlead.testing.program import DEADLINE
 from support.chromium import chromium
@@ -23,10 +23,20 @@ TOKEN = "open-sesame"
 RUNS = str(Path(__file__).parent / "projects" / "console.py")
 
 
-@pytest_asyncio.fixture
-async def browser() -> AsyncIterator[Browser]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chromium_of_all() -> AsyncIterator[Browser]:
     async with chromium() as launched:
         yield launched
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(chromium_of_all: Browser) -> AsyncIterator[BrowserContext]:
+    """One that nobody has used."""
+    async with await chromium_of_all.new_context() as fresh:
+        yield fresh
 
 
 @dataclass
@@ -44,7 +54,7 @@ def _is_a_failure(said: ConsoleMessage) -> bool:
     return said.type == "error" and "404" not in said.text
 
 
-async def shown(app: System, browser: Browser, *flags: str, fragment: str = "") -> Shown:
+async def shown(app: System, browser: BrowserContext, *flags: str, fragment: str = "") -> Shown:
     console = await start_console(app, *flags)
     spans = {
         "OTEL_SDK_DISABLED": "false", "OTEL_BSP_SCHEDULE_DELAY": "100",
@@ -66,7 +76,7 @@ async def shown(app: System, browser: Browser, *flags: str, fragment: str = "") 
 
 
 async def test_what_lives_and_what_is_executed_is_seen_and_who_was_killed_is_gone(
-    app: System, browser: Browser
+    app: System, browser: BrowserContext
 ) -> None:
     it = await shown(app, browser)
     page = it.page
@@ -89,7 +99,9 @@ async def test_what_lives_and_what_is_executed_is_seen_and_who_was_killed_is_gon
     assert it.failures == []
 
 
-async def test_a_message_is_tried_and_its_waterfall_is_seen(app: System, browser: Browser) -> None:
+async def test_a_message_is_tried_and_its_waterfall_is_seen(
+    app: System, browser: BrowserContext
+) -> None:
     it = await shown(app, browser, "--token", TOKEN, fragment=f"#token={TOKEN}")
     page = it.page
     assert TOKEN not in page.url, "what the fragment held is not left there"
@@ -185,7 +197,7 @@ async def test_who_may_not_end_runs_is_told_so(
 
 
 async def test_without_a_token_nothing_can_be_changed_and_the_keyboard_is_enough(
-    app: System, browser: Browser
+    app: System, browser: BrowserContext
 ) -> None:
     it = await shown(app, browser)
     page = it.page

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 import pytest_asyncio
@@ -14,7 +14,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from fairlead.testing.program import running
 from support.figures import ON, until_figures
-from support.system import PROJECTS, Edge, System, request, until
+from support.system import PROJECTS, Edge, NatsServer, System, request, system, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROOMS = "/realtime/support/realtime/rooms/blue"
 
@@ -42,11 +44,29 @@ def host_application(
         yield edge
 
 
-@pytest_asyncio.fixture(params=HOSTS.values(), ids=HOSTS.keys())
-async def mounted(app: System, request: pytest.FixtureRequest) -> AsyncIterator[Edge]:
-    await app.worker()
-    with host_application(app, *request.param) as edge:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def everything(
+    nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[System]:
+    """A worker and an edge, beside which others are mounted."""
+    async with system(nats, tmp_path_factory.mktemp("mount")) as app:
+        _, edge = await asyncio.gather(app.worker(), app.edge())
+        await edge.serves("/support/stream/value")
+        yield app
+
+
+@asynccontextmanager
+async def serving(app: System, *host: str) -> AsyncIterator[Edge]:
+    with host_application(app, *host) as edge:
         await until(lambda: _serves(edge), "the mounted edge serves")
+        yield edge
+
+
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=HOSTS.values(), ids=HOSTS.keys()
+)
+async def mounted(everything: System, request: pytest.FixtureRequest) -> AsyncIterator[Edge]:
+    async with serving(everything, *request.param) as edge:
         yield edge
 
 
@@ -61,9 +81,10 @@ async def test_the_rest_of_the_application_is_left_alone(mounted: Edge) -> None:
     assert (status, headers["content-type"]) == (404, "application/problem+json")
 
 
-async def test_members_of_a_room_are_on_mounted_and_other_edges(app: System, mounted: Edge) -> None:
-    other = await app.edge()
-    await other.serves("/support/stream/value")
+async def test_members_of_a_room_are_on_mounted_and_other_edges(
+    everything: System, mounted: Edge
+) -> None:
+    (other,) = everything.edges
     async with mounted.v1(ROOMS) as ann, other.v1(ROOMS.removeprefix("/realtime")) as bob:
         await ann.send("from the mount")
         await bob.send("from the edge")
@@ -100,9 +121,7 @@ async def test_an_event_stream_passes(mounted: Edge) -> None:
         assert "data" in await stream.next()
 
 
-async def test_one_that_does_not_read_is_cut_and_others_are_not_slowed(
-    app: System, mounted: Edge
-) -> None:
+async def test_one_that_does_not_read_is_cut_and_others_are_not_slowed(mounted: Edge) -> None:
     """The budget of a room's member, as on an edge: 4001 when 1 MiB waits."""
     async with mounted.raw(ROOMS, max_queue=1) as slow, mounted.v1(ROOMS) as quick:
         slow.transport.pause_reading()
@@ -116,8 +135,12 @@ async def test_one_that_does_not_read_is_cut_and_others_are_not_slowed(
         assert slow.close_code == 4001
 
 
-async def test_a_stop_drains_what_the_server_leaves_to_us(mounted: Edge) -> None:
+@pytest.mark.parametrize("host", HOSTS.values(), ids=HOSTS.keys())
+async def test_a_stop_drains_what_the_server_leaves_to_us(
+    everything: System, host: list[str]
+) -> None:
     async with (
+        serving(everything, *host) as mounted,
         mounted.v1(ROOMS) as client,
         mounted.events("/realtime/support/stream/endless") as stream,
     ):
