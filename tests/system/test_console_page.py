@@ -127,7 +127,9 @@ async def test_a_message_is_tried_and_its_waterfall_is_seen(
 
 
 @pytest.mark.parametrize(("path", "kind"), [("/shop/v1/kept", "kept"), ("/shop/v1/live", "stream")])
-async def test_a_run_is_cancelled(app: System, browser: Browser, path: str, kind: str) -> None:
+async def test_a_run_is_cancelled(
+    app: System, browser: BrowserContext, path: str, kind: str
+) -> None:
     it = await shown(app, browser, "--token", TOKEN, fragment=f"#token={TOKEN}")
     page = it.page
     async with it.edges[0].events(path) as stream:
