@@ -20,6 +20,7 @@ from websockets.frames import Frame, Opcode
 from fairlead.protocol import envelope, runlog
 from fairlead.protocol.envelope import DataType, Kind, Work
 from fairlead.protocol.subjects import Subjects
+from fairlead_worker.logged import ANSWERS_WITHIN
 from support.system import (
     MS,
     Edge,
@@ -218,7 +219,9 @@ async def test_a_cancel_reaches_whoever_took_the_run_up_meanwhile(app: System) -
         for number, what in enumerate((b"?", runlog.CANCEL), 1):
             await ask(client, subjects, run["run"], what.strip(b"?"), number)
             while (await control.next_msg(timeout=10)).data != what:
-                pass  # nobody answers, so both wait; the first one is the first to go on
+                pass
+            # Nobody answers, so both wait as long; the first one is to be the first to go on.
+            await asyncio.sleep(ANSWERS_WITHIN / 2)
         await until(lambda: len(noted(app, "begin")) == 2, "it is taken up")
         await control.unsubscribe()
         await is_over(edge, f"run={run['run']}&key={run['key']}")
