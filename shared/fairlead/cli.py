@@ -43,7 +43,7 @@ S = TypeVar("S", bound=Settings)
 
 ENTRY_POINTS = "fairlead.commands"
 
-# Filled by `add_command`: all that an environment variable may be meant for.
+# Filled by `add_command`: what an environment variable may be meant for.
 _known: set[type[Settings]] = set()
 
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        result = _build()(args=arguments, prog_name="fairlead", standalone_mode=False)
+        result = _build(arguments)(args=arguments, prog_name="fairlead", standalone_mode=False)
     except typer.TyperException as exc:
         return _refuse(_usage(exc), exc.exit_code)
     except (WrongUse, BadTarget) as exc:
@@ -86,7 +86,7 @@ def add_command(
     _known.add(kind)
 
     def command(**given: object) -> int:
-        check_environment(os.environ, _known)
+        _check_environment()
         return run(load(kind, {field: v for field, v in given.items() if v is not None}))
 
     parameters = [_parameter(kind, field, info) for field, info in kind.model_fields.items()]
@@ -130,22 +130,40 @@ def extra(name: str) -> Generator[None]:
         ) from exc
 
 
-def _build() -> typer.Typer:
-    # They import this module in turn.
-    from fairlead import commands
-    from fairlead.dev.cli import dev
+def _build(arguments: Sequence[str] = ()) -> typer.Typer:
+    """The command line.
 
+    Args:
+        arguments: if the first is the name of an entry point, that alone is loaded: a process
+            starts a tenth sooner.
+    """
     app = typer.Typer(
         add_completion=False,
         rich_markup_mode="rich",
     )
     about = "Realtime for Python teams: edges hold the sockets, workers run your functions."
     app.callback(help=about)(_version_or_command)
-    dev(app)
-    for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS)):
+    entries = sorted(importlib.metadata.entry_points(group=ENTRY_POINTS))
+    named = [entry for entry in entries if arguments and entry.name == arguments[0]]
+    if not named:
+        # They import this module in turn.
+        from fairlead import commands
+        from fairlead.dev.cli import dev
+
+        dev(app)
+    for entry in named or entries:
         entry.load()(app)
-    commands.register(app)
+    if not named:
+        commands.register(app)
     return app
+
+
+def _check_environment() -> None:
+    try:
+        check_environment(os.environ, _known)
+    except WrongUse:
+        _build()  # a command that was not loaded may know it
+        check_environment(os.environ, _known)
 
 
 def _show_version(asked: bool) -> None:

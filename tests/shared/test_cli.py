@@ -262,12 +262,25 @@ def test_the_command_line_does_not_pay_for_the_servers(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
+def test_a_process_does_not_pay_for_the_commands_beside_it(tmp_path: Path) -> None:
+    others = (
+        "{'fairlead_edge.cli', 'fairlead_console.cli', 'fairlead.dev.cli', 'fairlead.commands'}"
+    )
+    done = python(
+        "-c",
+        "import sys; from fairlead.cli import main; main(['worker', '--help']); "
+        f"print(sorted({others} & set(sys.modules)))",
+        cwd=tmp_path,
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
 def test_a_traceback_begins_in_the_users_module(tmp_path: Path) -> None:
     """What stands above is the machinery that imported it: nothing that its author can mend."""
     (tmp_path / "flows.py").write_text("1 / 0\n")
     program = (
         "import sys; from fairlead import cli, loading\n"
-        "cli._build = lambda: lambda **_: loading.load('flows.py')\n"
+        "cli._build = lambda _: lambda **_: loading.load('flows.py')\n"
         "sys.exit(cli.main([]))"
     )
     done = python("-c", program, cwd=tmp_path)
@@ -281,7 +294,7 @@ def test_a_syntax_error_shows_its_line_alone(tmp_path: Path) -> None:
     (tmp_path / "flows.py").write_text("def f(:\n")
     program = (
         "import sys; from fairlead import cli, loading\n"
-        "cli._build = lambda: lambda **_: loading.load('flows.py')\n"
+        "cli._build = lambda _: lambda **_: loading.load('flows.py')\n"
         "sys.exit(cli.main([]))"
     )
     done = python("-c", program, cwd=tmp_path)
