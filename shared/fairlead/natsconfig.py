@@ -144,9 +144,10 @@ max_pending: 67108864
 # still gives its connection up; the server's own default is 10 s.
 write_deadline: "5s"
 
-# A machine that vanished says no goodbye: the server asks each 20 s and gives up at the third ask
-# without an answer, so its subscriptions are gone within 60 s. The default of 2 min takes 6 min.
-ping_interval: "20s"
+# A machine that vanished says no goodbye: the server asks each 2 s and gives up at the third ask
+# without an answer, so what is sent to its workers waits for 6 to 8 s at most. Edges and workers leave
+# a server that does not answer as soon. The default of 2 min takes 6 min.
+ping_interval: "2s"
 """
 
 

@@ -30,7 +30,7 @@ port: 4222
 max_payload: 2097152
 jetstream {{ store_dir: "{store}", max_file_store: 1GB, max_memory_store: 64MB }}
 cluster {{ name: hosts, port: 6222, routes: [ {routes} ], no_advertise: true }}
-ping_interval: "20s"
+ping_interval: "2s"
 """
 
 ENV = {
