@@ -42,7 +42,6 @@ NO_TEST_OF_THEIR_OWN = {
     "workers/writer.py": "tests/system/test_runs.py",
     "workers/sweeper.py": "tests/system/test_runs.py: runs that nobody reads",
     "edge/relay.py": "the shell of protocol/delivery.py: tests/system/test_failures.py",
-    "edge/hub.py": "the shell of room.py: tests/system/test_rooms.py",
     "edge/gathering.py": "tests/system/test_resume.py: several rooms on one stream",
     "edge/replay.py": "the shell of ring.py: tests/system/test_resume.py",
     "edge/fleet.py": "the shell of routes.py: tests/system/test_builds.py",

@@ -24,9 +24,13 @@ RUN = 1
 """Number of a connection's or a stream's run."""
 
 
+CONTEXT = 48 * 1024
+"""Bytes of a client's headers, query and subject, as they go with each of its messages: what NATS
+takes beside 1 MiB of user data is 64 KiB, of which the rest is for what we say ourselves."""
+
 _BECAUSE = {
     400: "request", 404: "unknown", 405: "method", 410: "gone", 413: "size", 426: "upgrade",
-    500: "failed", NO_WORKER: "worker",
+    431: "size", 500: "failed", NO_WORKER: "worker",
 }  # fmt: skip
 """Why a request is refused with a status, in a word for metrics, where that says it."""
 
@@ -87,9 +91,15 @@ class Settled:
     who: str = ""
 
     def admit(self, who: str, subject: Any) -> None:
-        """Policies found who it is; `subject` is a JSON value."""
+        """Policies found who it is; `subject` is a JSON value.
+
+        Raises:
+            Refused: 500, it is too large to go with each message.
+        """
         self.who = who
         self.context = admitted(self.context, subject)
+        if len(self.context) > CONTEXT:
+            raise Refused(500, f"headers and subject have {len(self.context)} bytes; {CONTEXT} fit")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,16 @@ from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import MAX_MESSAGE, Close
 from fairlead.protocol.traceparent import Traceparent
 from fairlead.telemetry import Hop, unsampled
-from fairlead_edge.admission import LEFT, RETRY_AFTER, Left, Refused, Settled, answered, checked
+from fairlead_edge.admission import (
+    CONTEXT,
+    LEFT,
+    RETRY_AFTER,
+    Left,
+    Refused,
+    Settled,
+    answered,
+    checked,
+)  # fmt: skip
 from fairlead_edge.asgi import AsgiProtocol, supports_denial
 from fairlead_edge.attach import Asked, Over, attach, begin, cancel
 from fairlead_edge.connection import CameBack, Connection, Protocol
@@ -121,7 +130,7 @@ class EdgeApp:
         """
         query = _query(scope)
         topic, channel = _room(match, query)
-        context = encode_context(_context(scope, query, match))
+        context = _encoded_context(scope, query, match)
         settled = Settled(match.route, _inbound(host, match.route, topic, channel), context)
         if match.route.checks and match.route.run != "connection":
             verdict = await checked(host.relay, id, settled, leaving, host.now(), hop=hop)
@@ -185,7 +194,7 @@ class EdgeApp:
             body = await read_body(request, MAX_MESSAGE)
             if body is None:
                 raise Refused(413, f"a body has at most {MAX_MESSAGE} bytes")
-            context = encode_context(_context(scope, query, match))
+            context = _encoded_context(scope, query, match)
             settled = Settled(match.route, _inbound(host, match.route, *rooms[0]), context)
             await self._serve_stream(host, settled, rooms, request, body, resumed, send)
         except Refused as refused:
@@ -207,7 +216,7 @@ class EdgeApp:
             Refused, Over: nothing was sent yet.
         """
         route = match.route
-        context = encode_context(_context(request.scope, query, match))
+        context = _encoded_context(request.scope, query, match)
         settled = Settled(route, _inbound(host, route, *room), context)
         leaving = asyncio.ensure_future(_until_disconnect(request.receive))
         ends = request.method == "DELETE"
@@ -438,13 +447,21 @@ def _rooms(match: Match, query: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [_room(match, [("channel", channel)]) for channel in channels]
 
 
-def _context(scope: Scope, query: list[tuple[str, str]], match: Match) -> Context:
+def _encoded_context(scope: Scope, query: list[tuple[str, str]], match: Match) -> bytes:
+    """What workers learn of a request, encoded once.
+
+    Raises:
+        Refused: 431 (RFC 6585, 5), it is more than goes with each message.
+    """
     headers = {
         name.lower(): value
         for name, value in Headers(scope=scope).items()
         if name not in _HEADERS_OF_THE_HOP and not name.startswith("sec-websocket-")
     }
-    return Context(grouped(query), headers, match.path)
+    context = encode_context(Context(grouped(query), headers, match.path))
+    if len(context) > CONTEXT:
+        raise Refused(431, f"headers and query have {len(context)} bytes as JSON; {CONTEXT} fit")
+    return context
 
 
 def _asked(route: Route, run: str | None, key: str, resumed: Resumed) -> Asked:

@@ -308,7 +308,10 @@ async def _copy(host: Host, settled: Settled, asked: Asked, who: str) -> Stream:
     """
     stream = Stream(host, settled.route)
     stream.run, stream.key, stream.who = asked.run, asked.key, who
-    copy = Copy(host.bus, host.runs, stream, asked.run, asked.key, who)
+    try:
+        copy = Copy(host.bus, host.runs, stream, asked.run, asked.key, who)
+    except BadName:
+        raise _unknown(asked.run) from None
     try:
         if not await copy.granted():
             raise _unknown(asked.run)

@@ -43,6 +43,9 @@ _slow = logs.Seldom(log.warning, "a slow consumer is closed")
 Protocol = EdgeWebSocketProtocol | AsgiProtocol
 """What a connection reads and writes through."""
 
+CANCELLING = 32
+"""Cancels of runs elsewhere that one connection may have under way."""
+
 RAW_WAITING = 64 * 1024
 """Bytes of a raw client's messages that may wait; with more its socket is not read."""
 
@@ -70,7 +73,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_came_back", "_drained", "_farewell", "_leaving", "_outgoing", "_protocol", "_returning",
+        "_came_back", "_cancelling", "_drained", "_farewell", "_leaving", "_outgoing", "_protocol", "_returning",
         "_room", "_scheduled", "_session", "connected", "gone", "host", "id", "scope", "settled",
     )  # fmt: skip
 
@@ -85,6 +88,7 @@ class Connection:
         self._protocol = protocol
         self._room = room
         self._session = Session() if v1 else None
+        self._cancelling = 0
         # Most connections are idle: what they need only when busy is made then.
         self._outgoing: Outgoing[Flight] | None = None
         # Until the 101 is out nothing is written, as if a write were coming.
@@ -200,8 +204,14 @@ class Connection:
     def _cancel(self, frame: Cancel) -> None:
         assert self._session is not None
         if frame.run is not None:
-            if not self.scope.cancel_run(frame.run):
-                self.host.chore(self._cancel_elsewhere(frame.run, frame.key))
+            if self.scope.cancel_run(frame.run):
+                return
+            if self._cancelling >= CANCELLING:
+                detail = f"{CANCELLING} cancels of this connection wait for an answer; try again"
+                self._send(frames.error(problem(429, detail)))
+                return
+            self._cancelling += 1
+            self.host.chore(self._cancel_elsewhere(frame.run, frame.key))
         elif frame.ref in self._session.unacknowledged:  # else the answers have crossed
             self.scope.cancel(frame.ref)
 
@@ -210,6 +220,8 @@ class Connection:
             await cancel_anywhere(self.host, self.settled.context, run, key)
         except Refused as refused:
             self._send(frames.error(problem(refused.status, refused.detail)))
+        finally:
+            self._cancelling -= 1
 
     # What the scope tells
 

@@ -251,6 +251,8 @@ class Hub:
             return False
         if opened.gap is None:
             self._fill(opened, last)
+        else:
+            opened.gap.target = max(opened.gap.target, last)
         return True
 
     # Those who come back (replay.py)
@@ -315,6 +317,7 @@ class Hub:
         now, history = opened.room.position, opened.room.history
         if now is not None and history and now.time - opened.told > history.age * 1000 / 4:
             opened.told = now.time
+            self._flush(opened)  # what the position covers goes before it
             opened.room.tell_position()
 
     # Messages
@@ -329,16 +332,22 @@ class Hub:
             if milliseconds(headers["Nats-Time-Stamp"]) > position.time:
                 self._chore(self._check(opened))
             return
+        if self._in_order(opened, Heard(sequence, headers, data)):
+            opened.heard = sequence
+            opened.last = self._loop.time()
+
+    def _in_order(self, opened: Opened, heard: Heard) -> bool:
+        """Give a live message to the room if nothing before it is missing, else hold it. Whether it was given."""
+        position = opened.room.position
         if opened.gap is not None:
-            opened.gap.hold(Heard(sequence, headers, data))
-            return
-        before = int(headers.get("Nats-Last-Sequence", 0))
+            opened.gap.hold(heard)
+            return False
+        before = int(heard.headers.get("Nats-Last-Sequence", 0))
         if position is not None and before > position.sequence:
-            self._fill(opened, before).hold(Heard(sequence, headers, data))
-            return
-        opened.heard = sequence
-        opened.last = self._loop.time()
-        self._take(opened, headers, data)
+            self._fill(opened, before).hold(heard)
+            return False
+        self._take(opened, heard.headers, heard.data)
+        return True
 
     def _take(
         self, opened: Opened, headers: Mapping[str, str], data: bytes, missed: bool = False
@@ -380,6 +389,15 @@ class Hub:
 
         What cannot be read any more is not passed over in silence: the members are closed.
         """
+        try:
+            await self._read_on(opened, gap)
+        except Exception as error:  # whatever it is, nobody must wait for ever for what comes after
+            _unread(topic=opened.room.template, error=error)
+        if opened.gap is gap:
+            self._lost(opened)
+
+    async def _read_on(self, opened: Opened, gap: Gap) -> None:
+        """Returns with the gap still open if what was missed is gone."""
         room = opened.room
         tries = 0
         while opened.gap is gap and (since := room.position) is not None:
@@ -408,8 +426,6 @@ class Hub:
                 break  # no replica will ever have it
             else:
                 await asyncio.sleep(LAG)  # a replica that lags behind
-        if opened.gap is gap:
-            self._lost(opened)
 
     def _filled(self, opened: Opened) -> None:
         gap, room = opened.gap, opened.room
@@ -418,7 +434,7 @@ class Hub:
         room.tally.gaps_filled += 1
         for heard in gap.release():
             if room.position is not None and heard.sequence > room.position.sequence:
-                self._take(opened, heard.headers, heard.data)
+                self._in_order(opened, heard)
 
     def _lost(self, opened: Opened) -> None:
         """Messages are gone for good: say so; those who come back know where they stand."""
@@ -441,7 +457,12 @@ class Hub:
     async def _look_at(self, opened: Opened) -> None:
         while self._rooms.get(opened.room.subject) is opened and self._bus.connected:
             try:
-                await self._missed(opened, await self._questions.state(opened.room.stream))
+                state = await self._questions.state(opened.room.stream)
+                position = opened.room.position
+                if position is not None and position.created != state.created:
+                    await self._locate(opened)  # it was made anew meanwhile
+                else:
+                    await self._missed(opened, state)
                 return
             except NotStored:
                 await asyncio.sleep(LAG)

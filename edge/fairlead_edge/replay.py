@@ -72,7 +72,7 @@ class Replay:
     async def _bring(self, member: Returning) -> int:
         """Returns the code that the client was closed with, 0 if it was not."""
         try:
-            while not member.gone and self._room.position is not None:
+            while not member.gone and self._in_its_stream():
                 if self._room.ring.covers(self._after.sequence):
                     self._hub.flush(self._room)
                     missed = self._room.ring.since(self._after.sequence)
@@ -94,6 +94,11 @@ class Replay:
             return 0
         member.close(Close.POSITION_LOST, "messages were lost; reconnect")
         return Close.POSITION_LOST
+
+    def _in_its_stream(self) -> bool:
+        """Whether the room has its place, and in the stream that the client's is in."""
+        position = self._room.position
+        return position is not None and position.created == self._after.created
 
     def _send(self, messages: list[RoomMessage], member: Returning) -> None:
         if messages:

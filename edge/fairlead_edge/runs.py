@@ -29,6 +29,9 @@ _nobodys = logs.Seldom(log.warning, "a run is in nobody's hands", ["status"])
 READ_STEP = 64 * 1024
 """Bytes read by a run's viewers after which its worker is told."""
 
+_DIGITS = 19
+"""Of a message's number, at most: what JSON takes."""
+
 HANGS_AFTER = 2
 """Beats in a row that the worker of a run does not answer, after which another takes it up."""
 
@@ -205,6 +208,8 @@ class Runs:
     async def _asked(self, run: str, wanted: Wanted) -> bytes:
         """What the edge of a run says; b"0" without one."""
         connection, _, number = run.rpartition("-")
+        if len(number) > _DIGITS:
+            return b"0"
         try:
             subject = self._bus.subjects.connection(connection)
             words = envelope.run(replace(wanted, number=int(number)))

@@ -53,6 +53,8 @@ class SharedRuns:
 
     def occupied(self, room: Room, occupied: bool) -> None:
         """A room got its first member here, or lost its last."""
+        if not room.topic:
+            return  # the log of a run, whatever a topic may be called
         if occupied:
             self._rooms[room] = {}
             self._look_at(room)

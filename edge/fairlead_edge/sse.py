@@ -397,7 +397,7 @@ class Stream(Owner):
                 yield whole
                 self._writing_out = ()
                 self._waiting -= size
-                if size > HIGH_WATER:
+                if size > HIGH_WATER or self._host.buffers.waiting(self):
                     self._host.buffers.waits(
                         self, self._waiting if self._waiting > HIGH_WATER else 0
                     )

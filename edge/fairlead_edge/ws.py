@@ -150,7 +150,11 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
                 continue
             self._frame(connection, frame)  # type: ignore[arg-type]  # likewise
         if conn.writes and not self.transport.is_closing():
-            self._write_out()
+            if self.clogged and conn.parser_exc is None:
+                # Pongs, for one who does not read. The last ping alone may be answered (RFC 6455, 5.5.3).
+                conn.data_to_send()
+            else:
+                self._write_out()
         if conn.parser_exc is not None and not self.close_sent:
             self._failed()
 
@@ -296,7 +300,10 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
             self.connection.closed()
 
     def eof_received(self) -> None:
-        # None: the transport closes itself, as uvicorn's does.
+        # None: the transport closes itself, as uvicorn's does. But first it writes what waits, and who
+        # has said good-bye and does not read would stay for ever.
+        if self.connection is not None and not self.close_sent:
+            self._wait_for_close()
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:

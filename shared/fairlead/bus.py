@@ -27,7 +27,7 @@ from nats.protocol import command
 
 from fairlead import logs, process
 from fairlead.credentials import ANONYMOUS, Credentials
-from fairlead.errors import Unusable
+from fairlead.errors import TooLarge, Unusable
 from fairlead.interest import DirectClient, Handler, Interest
 from fairlead.natsheaders import encode_headers, no_responders
 from fairlead.protocol.problems import HEADROOM, MAX_MESSAGE
@@ -262,9 +262,10 @@ class Bus:
         log.error("NATS ended the connection; connecting anew", server=self.server, reason=reason)
         await asyncio.sleep(1)  # whatever it was may need a moment
         old, self._client = self._client, DirectClient()
+        # At once: who subscribes while NATS is away must not get a number that is taken.
+        self._client._sid = old._sid
         self.jetstream = self._client.jetstream(timeout=5)
         await self._open_again()
-        self._client._sid = old._sid
         for sid, interest in self._interests.items():
             self._client._subs[sid] = interest  # type: ignore[assignment]  # duck-typed, see Interest
             self._send(command.sub_cmd(interest._subject, interest._queue, sid))
@@ -331,11 +332,18 @@ class Bus:
 
         Args:
             subject: made by `Subjects`, which lets nothing through that could forge a command.
+
+        Raises:
+            TooLarge: NATS would end the connection, and with it everybody's.
         """
+        encoded = b"" if headers is None else encode_headers(headers)
+        size, most = len(encoded) + len(payload), MAX_MESSAGE + HEADROOM
+        if size > most and size > self._client.max_payload:
+            raise TooLarge(f"a message of {size} bytes; NATS takes {self._client.max_payload}")
         if headers is None:
             line = command.pub_cmd(subject, reply, payload)
         else:
-            line = command.hpub_cmd(subject, reply, encode_headers(headers), payload)
+            line = command.hpub_cmd(subject, reply, encoded, payload)
         self._send(line)
 
     def call_soon(self, call: Callable[..., None], *arguments: Any) -> None:

@@ -145,16 +145,17 @@ def _build(arguments: Sequence[str] = ()) -> typer.Typer:
     app.callback(help=about)(_version_or_command)
     entries = sorted(importlib.metadata.entry_points(group=ENTRY_POINTS))
     named = [entry for entry in entries if arguments and entry.name == arguments[0]]
-    if not named:
-        # They import this module in turn.
-        from fairlead import commands
-        from fairlead.dev.cli import dev
+    if named:
+        named[0].load()(app)
+        return app
+    # They import this module in turn.
+    from fairlead import commands
+    from fairlead.dev.cli import dev
 
-        dev(app)
-    for entry in named or entries:
+    dev(app)
+    for entry in entries:
         entry.load()(app)
-    if not named:
-        commands.register(app)
+    commands.register(app)
     return app
 
 

@@ -8,6 +8,7 @@ FairleadError
 │   └── BadFrame      a client's `fairlead.v1` frame
 ├── NoSuchPeer        `direct` to a connection that is not there
 ├── NotStored         a room message was not acknowledged by its stream
+├── TooLarge          a message is larger than NATS takes
 ├── Unusable          NATS is there, but not as Fairlead needs it
 └── Reject            what user code raises to answer with a status of its choice
     ├── Invalid       inputs or a message that are not what the annotations say
@@ -63,6 +64,10 @@ class NoSuchPeer(FairleadError):
 
 class NotStored(FairleadError):
     """A room message was not acknowledged by its stream, after every retry."""
+
+
+class TooLarge(FairleadError, ValueError):
+    """A message is larger than NATS takes, which would end the connection if it were sent."""
 
 
 class Unusable(FairleadError):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import cast
 
 from fairlead.protocol.manifest import Route
 from fairlead_edge.buffers import RELIEF, Buffers
+from fairlead_edge.host import Host
+from fairlead_edge.sse import Stream
 
 
 class Client:
@@ -52,3 +55,20 @@ async def test_who_has_read_what_waited_is_spared() -> None:
     buffers.waits(clients[0], 0)
     await asyncio.sleep(0)
     assert (relieved, buffers.used) == ([], 600)
+
+
+async def test_an_event_stream_that_was_slow_for_a_moment_is_counted_no_longer() -> None:
+    """What it had waiting may leave in two writes, of which none is large."""
+    buffers = Buffers(10**9)
+    host = SimpleNamespace(new_id=lambda: "e-1", buffers=buffers)
+    route = SimpleNamespace(format="json", overflow="disconnect", executes=False)
+    stream = Stream(cast(Host, host), cast(Route, route))
+    chunks = stream.chunks()
+    stream.say(b"a" * 40_000)
+    await anext(chunks)
+    stream.say(b"b" * 30_000)
+    assert buffers.used == 70_000
+    await anext(chunks)
+    stream.say(b"c")
+    await anext(chunks)
+    assert buffers.used == 0

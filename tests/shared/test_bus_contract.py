@@ -29,7 +29,7 @@ from nats.protocol.parser import Parser
 
 from fairlead import roomlog, roomstreams, storing
 from fairlead.bus import Bus, BusOptions, NoResponders
-from fairlead.errors import NotStored, Unusable
+from fairlead.errors import NotStored, TooLarge, Unusable
 from fairlead.interest import DirectClient, Interest
 from fairlead.protocol.manifest import History
 from fairlead.protocol.subjects import Subjects
@@ -461,3 +461,38 @@ async def test_an_error_that_ends_nats_py_for_good_does_not_end_the_bus(
         await up.wait()
         bus.publish(subject, b"again")
         assert await heard.get() == b"again"
+
+
+# More than NATS takes
+
+
+async def test_a_message_that_nats_would_end_the_connection_for_is_not_sent(bus: Bus) -> None:
+    with pytest.raises(TooLarge, match="3145728 bytes; NATS takes 2097152"):
+        bus.publish("t.large", bytes(3 * 1024 * 1024))
+    await bus.round_trip()
+    assert bus.reconnects == 0
+
+
+async def test_who_subscribes_while_a_connection_is_made_anew_takes_nobodys_place(
+    tmp_path: Path,
+) -> None:
+    """The answers to all requests come on the first subscription."""
+    async with nats_server(tmp_path) as server:
+        bus = await Bus.connect(BusOptions([server.url], Subjects("t"), "edge", "e1"))
+        try:
+            # nats-py does not know this error, and gives up.
+            bus._send(command.pub_cmd("t.large", "", bytes(3 * 1024 * 1024)))
+            await until(lambda: bus._starting_over is not None, "NATS has ended the connection")
+            old = bus._client
+            await server.stop()
+            await until(lambda: bus._client is not old, "it is made anew, and NATS is away")
+            heard: list[bytes] = []
+            bus.subscribe("t.meanwhile", lambda subject, reply, data, headers: heard.append(data))
+            await server.start()
+            async with asyncio.timeout(DEADLINE):
+                await bus.ready()
+            await bus.round_trip()
+            bus.publish("t.meanwhile", b"here")
+            await until(lambda: heard == [b"here"], "the new one hears, too")
+        finally:
+            await bus.close()

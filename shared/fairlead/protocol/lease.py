@@ -225,6 +225,10 @@ def stamp(workflow: str, lease: Lease) -> str:
     return f"{workflow}:{lease.fence}:{lease.until}"
 
 
+_DIGITS = 19
+"""Of a fence, and of a time: a number of 63 bits has no more."""
+
+
 class Fences:
     """The highest fence of each workflow that was seen in a room so far, in the order of its log."""
 
@@ -242,7 +246,7 @@ class Fences:
         """
         workflow, _, rest = stamped.partition(":")
         fence, _, until = rest.partition(":")
-        if not (fence.isdecimal() and until.isdecimal()):
+        if not (fence.isdecimal() and until.isdecimal()) or len(rest) > 2 * _DIGITS + 1:
             return True
         if stored is not None and stored > int(until):
             return False

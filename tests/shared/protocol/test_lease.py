@@ -148,7 +148,19 @@ def test_what_was_hidden_fences_nothing() -> None:
     assert fences.passes("a.b:8:15000", 15000)
 
 
-@pytest.mark.parametrize("stamped", ["", "x", "a.b:7", "a.b:x:1", "a.b:-1:1", "a.b:7:"])
+@pytest.mark.parametrize(
+    "stamped",
+    [
+        "",
+        "x",
+        "a.b:7",
+        "a.b:x:1",
+        "a.b:-1:1",
+        "a.b:7:",
+        "a.b:7:" + "9" * 5000,
+        f"a.b:{'9' * 5000}:7",
+    ],
+)
 def test_what_is_no_stamp_fences_nothing(stamped: str) -> None:
     """Whoever may publish to a room may write any header."""
     assert Fences().passes(stamped, 10**15)
