@@ -45,6 +45,7 @@ from fairlead_edge.attach import Asked, Over, attach, begin, cancel
 from fairlead_edge.connection import CameBack, Connection, Protocol
 from fairlead_edge.gathering import LIMIT, positions_of
 from fairlead_edge.host import Host
+from fairlead_edge.http import cutter
 from fairlead_edge.joining import open_room, open_rooms, replays_of
 from fairlead_edge.pages import Pages
 from fairlead_edge.replay import Replay, position_of
@@ -229,7 +230,7 @@ class EdgeApp:
                     await cancel(host, settled, asked, leaving, hop)
                     raise Over
                 stream = await attach(host, settled, asked, leaving, hop)
-                await _shown(stream, trace, leaving, send, hop)
+                await _shown(stream, trace, leaving, request.scope, send, hop)
         finally:
             leaving.cancel()
 
@@ -249,7 +250,7 @@ class EdgeApp:
         try:
             with ending(hop):
                 stream = await self._begun(host, settled, of, body, resumed, leaving, hop, trace)
-                await _shown(stream, trace, leaving, send, hop)
+                await _shown(stream, trace, leaving, request.scope, send, hop)
         finally:
             leaving.cancel()
 
@@ -309,11 +310,14 @@ def _as_asgi(handler: Any) -> Any:
 
 
 async def _shown(
-    stream: Stream, trace: Traceparent, leaving: asyncio.Future[Any], send: Send, hop: Hop | None
-) -> None:
+    stream: Stream, trace: Traceparent, leaving: asyncio.Future[Any], scope: Scope, send: Send,
+    hop: Hop | None,
+) -> None:  # fmt: skip
     """Answer with a stream that was started, to its end; raises as `_stream`."""
     try:
         await _stream(stream, trace, leaving, send, hop)
+        if stream.cut.done():
+            cutter(scope)()
     finally:
         stream.closed()
 

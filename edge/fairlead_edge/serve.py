@@ -17,6 +17,7 @@ from fairlead.publisher import Publisher
 from fairlead.readiness import Readiness
 from fairlead_edge.app import EdgeApp
 from fairlead_edge.host import Host
+from fairlead_edge.http import EdgeHttpProtocol
 from fairlead_edge.life import live
 from fairlead_edge.metrics import FIGURES
 from fairlead_edge.report import Reporter
@@ -54,7 +55,7 @@ class PublicServer(uvicorn.Server):
             uvicorn.Config(
                 app.asgi,
                 ws=EdgeWebSocketProtocol,
-                http="httptools",
+                http=EdgeHttpProtocol,
                 loop="none",
                 lifespan="off",
                 log_config=None,

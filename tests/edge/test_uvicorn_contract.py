@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 from uvicorn import Config, Server
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
@@ -317,3 +318,16 @@ def test_the_server_can_be_run_without_its_signal_handlers() -> None:
     assert server.should_exit is False
     source = inspect.getsource(Server)
     assert "self.servers" in source and "capture_signals" not in inspect.getsource(Server._serve)
+
+
+# What `fairlead_edge.http` uses of uvicorn's HttpToolsProtocol
+
+
+@pytest.mark.parametrize("name", ["on_message_begin", "on_headers_complete", "data_received"])
+def test_the_http_protocol_has(name: str) -> None:
+    assert callable(getattr(HttpToolsProtocol, name))
+
+
+def test_an_answer_to_who_is_gone_may_stay_incomplete() -> None:
+    """Else uvicorn writes that the application has failed."""
+    assert "not self.disconnected" in inspect.getsource(RequestResponseCycle.run_asgi)

@@ -99,6 +99,25 @@ async def test_headers_that_are_too_large_for_each_message_are_refused(
     assert len(edge.program.lines) == before, "NATS has noticed nothing"
 
 
+async def test_a_head_without_an_end_is_refused(edge: Edge) -> None:
+    before = resident(edge)
+    reader, writer = await connected(edge)
+    try:
+        writer.write(b"GET /support/stream/value HTTP/1.1\r\nHost: t\r\nX-Large: ")
+        for _ in range(32):
+            writer.write(b"a" * MIB)
+            await writer.drain()
+        async with asyncio.timeout(DEADLINE):
+            answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer == (
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+            b"content-length: 0\r\nconnection: close\r\n\r\n"
+        )
+    finally:
+        await cut(writer)
+    assert resident(edge) - before < 8 * MIB
+
+
 # What is in a room for all
 
 
@@ -129,6 +148,25 @@ async def test_who_says_good_bye_and_does_not_read_is_gone_in_five_seconds(edge:
         await says(edge, "half", 20, 32 * 1024)
         writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
         await until(lambda: descriptors(edge) <= before, "the edge has let go of it")
+
+
+async def test_event_streams_that_are_cut_and_do_not_read_are_gone_in_five_seconds(
+    edge: Edge,
+) -> None:
+    before = descriptors(edge)
+    seen = len(edge.program.lines)
+    streams = [await connected(edge, SMALL) for _ in range(3)]
+    try:
+        for reader, writer in streams:
+            reader._transport.pause_reading()  # type: ignore[attr-defined]  # of a ReadTransport
+            writer.write(b"GET /support/stream/rooms/cut HTTP/1.1\r\nHost: t\r\n\r\n")
+        await until(lambda: descriptors(edge) >= before + 3, "they are there")
+        await says(edge, "cut", 40, 256 * 1024)
+        await until(lambda: descriptors(edge) <= before, "the edge has let go of them")
+    finally:
+        for _, writer in streams:
+            await cut(writer)
+    assert "completing" not in "".join(edge.program.lines[seen:]), "uvicorn takes it for an error"
 
 
 async def test_pings_of_who_does_not_read_are_not_answered_into_memory(edge: Edge) -> None:
