@@ -332,21 +332,27 @@ class Hub:
             if milliseconds(headers["Nats-Time-Stamp"]) > position.time:
                 self._chore(self._check(opened))
             return
-        if self._in_order(opened, Heard(sequence, headers, data)):
+        if self._in_order(opened, sequence, headers, data):
             opened.heard = sequence
             opened.last = self._loop.time()
 
-    def _in_order(self, opened: Opened, heard: Heard) -> bool:
-        """Give a live message to the room if nothing before it is missing, else hold it. Whether it was given."""
+    def _in_order(
+        self, opened: Opened, sequence: int, headers: Mapping[str, str], data: bytes
+    ) -> bool:
+        """Give a live message to the room if nothing before it is missing, else hold it.
+
+        Returns:
+            Whether it was given.
+        """
         position = opened.room.position
-        if opened.gap is not None:
-            opened.gap.hold(heard)
+        before = int(headers.get("Nats-Last-Sequence", 0))
+        gap = opened.gap
+        if gap is None and position is not None and before > position.sequence:
+            gap = self._fill(opened, before)
+        if gap is not None:
+            gap.hold(Heard(sequence, headers, data))
             return False
-        before = int(heard.headers.get("Nats-Last-Sequence", 0))
-        if position is not None and before > position.sequence:
-            self._fill(opened, before).hold(heard)
-            return False
-        self._take(opened, heard.headers, heard.data)
+        self._take(opened, headers, data)
         return True
 
     def _take(
@@ -434,7 +440,7 @@ class Hub:
         room.tally.gaps_filled += 1
         for heard in gap.release():
             if room.position is not None and heard.sequence > room.position.sequence:
-                self._in_order(opened, heard)
+                self._in_order(opened, *heard)
 
     def _lost(self, opened: Opened) -> None:
         """Messages are gone for good: say so; those who come back know where they stand."""

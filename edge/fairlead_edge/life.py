@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from fairlead import logs, process
+from fairlead.protocol.subjects import shortened
 from fairlead_edge.app import EdgeApp
 from fairlead_edge.drain import drain
 from fairlead_edge.host import Host
 
 log = logs.get("fairlead.edge")
+_not_yet = logs.Seldom(log.warning, "the routes cannot be read yet")
 
 
 async def live(
@@ -58,5 +60,5 @@ async def _started(host: Host) -> None:
             await host.fleet.start()
             return
         except Exception as error:  # whatever NATS says now, it may be well in a moment
-            log.warning("the routes cannot be read yet", error=error)
+            _not_yet(reason=shortened(str(error)) or type(error).__name__)
             await asyncio.sleep(1)

@@ -25,7 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fairlead import logs
-from fairlead.errors import BadName, NotStored
+from fairlead.errors import BadName, NotStored, TooLarge
 from fairlead.metrics import Metrics
 from fairlead.protocol.problems import HEADROOM, MAX_MESSAGE, problem
 from fairlead.publisher import channel_or_default, parse_data
@@ -126,6 +126,9 @@ async def _on_its_loop(state: AdminState, work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, state.loop))
 
 
+_PUBLISHED = ("topic", "channel", "data", "id")
+
+
 async def publish(state: AdminState, request: Request) -> Response:
     """The answer to `POST /publish`."""
     if state.publisher is None:
@@ -140,9 +143,9 @@ async def publish(state: AdminState, request: Request) -> Response:
             raise ValueError('expected {"topic": "...", "data": ...}')
         if "data" not in body or not isinstance(body.get("id", ""), str):
             raise ValueError("expected data, and id as a string if there is one")
+        if unknown := sorted(body.keys() - _PUBLISHED):
+            raise ValueError(f"unknown key {unknown[0][:80]!r}; expected {', '.join(_PUBLISHED)}")
         data_type, data = parse_data(body["data"])
-        if len(data) > MAX_MESSAGE:
-            return problem_response(413, f"data is {len(data)} bytes; at most {MAX_MESSAGE}")
         channel = channel_or_default(body.get("channel"))
         made = await _on_its_loop(
             state,
@@ -153,6 +156,8 @@ async def publish(state: AdminState, request: Request) -> Response:
         )  # fmt: skip
     except ClientDisconnect:
         return Response(status_code=400)
+    except TooLarge as error:
+        return problem_response(413, f"data has {error}")
     except (ValueError, BadName) as error:
         return problem_response(400, str(error))
     except LookupError as error:

@@ -48,6 +48,9 @@ SAY_EVERY = 5.0
 MEASURE_EVERY = 5.0
 """Seconds between two measured round trips."""
 
+MAX_PAYLOAD = MAX_MESSAGE + HEADROOM
+"""Bytes that NATS has to take at least."""
+
 _NO_LEADER = 10008
 """nats-server's `JSClusterNotAvailErr`."""
 
@@ -176,7 +179,7 @@ class Bus:
     # The state of the connection
 
     def _check_payload(self) -> None:
-        found, needed = self._client.max_payload, MAX_MESSAGE + HEADROOM
+        found, needed = self._client.max_payload, MAX_PAYLOAD
         if found < needed:
             raise Unusable(
                 f"NATS at {self.server} has max_payload {found} bytes; Fairlead needs at least "
@@ -282,7 +285,7 @@ class Bus:
                 await asyncio.sleep(SAY_EVERY)
 
     async def _reconnected(self) -> None:
-        if self._client.max_payload < MAX_MESSAGE + HEADROOM:
+        if self._client.max_payload < MAX_PAYLOAD:
             log.error(
                 "NATS came back with a small max_payload", max_payload=self._client.max_payload
             )
@@ -337,8 +340,8 @@ class Bus:
             TooLarge: NATS would end the connection, and with it everybody's.
         """
         encoded = b"" if headers is None else encode_headers(headers)
-        size, most = len(encoded) + len(payload), MAX_MESSAGE + HEADROOM
-        if size > most and size > self._client.max_payload:
+        size = len(encoded) + len(payload)
+        if size > MAX_PAYLOAD and size > self._client.max_payload:
             raise TooLarge(f"a message of {size} bytes; NATS takes {self._client.max_payload}")
         if headers is None:
             line = command.pub_cmd(subject, reply, payload)
@@ -362,9 +365,16 @@ class Bus:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
+    @property
+    def _writer(self) -> asyncio.StreamWriter | None:
+        return getattr(self._client._transport, "_io_writer", None)
+
     def _flush(self) -> None:
         self._flushing = False
         client = self._client
+        writer = self._writer
+        if writer is not None and writer.is_closing():
+            return  # what waits goes out when nats-py is back
         if client.is_connected and client._pending and client._transport is not None:
             lines, client._pending = client._pending, []
             self._written += client._pending_data_size
@@ -424,17 +434,15 @@ class Bus:
 
     def cut(self) -> None:
         """Shut the socket, from any thread: the server takes us for gone, and nats-py comes back."""
-        transport = getattr(self._client._transport, "_io_writer", None)
-        found = transport and transport.get_extra_info("socket")
-        if found:
+        found = self._writer and self._writer.get_extra_info("socket")
+        if found and found.fileno() >= 0:
             with socket.socket(fileno=os.dup(found.fileno())) as ours:
                 ours.shutdown(socket.SHUT_RDWR)
 
     @property
     def own_address(self) -> str:
         """This machine's, on the network that NATS is on; "" while NATS is away."""
-        transport = getattr(self._client._transport, "_io_writer", None)
-        name = transport and transport.get_extra_info("sockname")
+        name = self._writer and self._writer.get_extra_info("sockname")
         return str(name[0]) if name else ""
 
     # Asking

@@ -8,7 +8,7 @@ FairleadError
 │   └── BadFrame      a client's `fairlead.v1` frame
 ├── NoSuchPeer        `direct` to a connection that is not there
 ├── NotStored         a room message was not acknowledged by its stream
-├── TooLarge          a message is larger than NATS takes
+├── TooLarge          a message is larger than 1 MiB, or than NATS takes
 ├── Unusable          NATS is there, but not as Fairlead needs it
 └── Reject            what user code raises to answer with a status of its choice
     ├── Invalid       inputs or a message that are not what the annotations say
@@ -67,7 +67,7 @@ class NotStored(FairleadError):
 
 
 class TooLarge(FairleadError, ValueError):
-    """A message is larger than NATS takes, which would end the connection if it were sent."""
+    """A message has more than 1 MiB, or is larger than NATS takes, which would end the connection."""
 
 
 class Unusable(FairleadError):

@@ -97,7 +97,7 @@ def _hear_nothing() -> None:
 
 
 async def unless(work: asyncio.Future[Any], event: asyncio.Event) -> bool:
-    """Wait for `work`, unless `event` is set first; then it is cancelled.
+    """Wait for `work`, unless `event` is set first; then it is cancelled, until it has ended.
 
     Returns:
         Whether it ended by itself; what it raised is raised here.
@@ -108,12 +108,11 @@ async def unless(work: asyncio.Future[Any], event: asyncio.Event) -> bool:
     if work.done():
         work.result()
         return True
-    work.cancel()
-    await asyncio.gather(work, return_exceptions=True)
+    await end(work)
     return False
 
 
-async def end(*tasks: asyncio.Task[Any]) -> None:
+async def end(*tasks: asyncio.Future[Any]) -> None:
     """Cancel tasks until they have ended.
 
     Once may not do: `asyncio.wait_for` of Python 3.11 swallows a cancellation that comes in the

@@ -7,7 +7,9 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
+from fairlead.errors import TooLarge
 from fairlead.protocol.envelope import DataType
+from fairlead.protocol.problems import MAX_MESSAGE
 
 
 def _default(value: Any) -> Any:
@@ -20,9 +22,17 @@ def encode(value: Any) -> tuple[DataType, bytes]:
     """`str` is text, `bytes` is binary, anything else is JSON.
 
     Raises:
+        TooLarge: it has more than 1 MiB.
         TypeError: JSON has no form for it (orjson's rules; pydantic models and
             dataclasses have one), or it is a str that UTF-8 has no form for.
     """
+    data_type, data = _encoded(value)
+    if len(data) > MAX_MESSAGE:
+        raise TooLarge(f"{len(data)} bytes; at most {MAX_MESSAGE} may be sent at once")
+    return data_type, data
+
+
+def _encoded(value: Any) -> tuple[DataType, bytes]:
     if isinstance(value, str):
         try:
             return DataType.TEXT, value.encode()

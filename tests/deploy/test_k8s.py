@@ -399,9 +399,10 @@ def test_images_have_the_versions_of_the_repository(overlay: str) -> None:
         "console": f"fairlead-console:{version}",
         "nats": compose["services"]["nats"]["image"],
     }
+    (tried,) = re.findall(r"with collector ([\d.]+)", (ROOT / "docs/tracing.md").read_text())
+    collector = f"docker.io/otel/opentelemetry-collector-contrib:{tried}"
+    assert compose["services"]["otel-collector"]["image"] == collector
     if overlay == "prod":
-        (tried,) = re.findall(r"with collector ([\d.]+)", (ROOT / "docs/tracing.md").read_text())
-        collector = f"docker.io/otel/opentelemetry-collector-contrib:{tried}"
         expected["otel-collector"] = collector
     found = {e["metadata"]["name"]: container(e)["image"] for e in workloads(manifests(overlay))}
     assert found == expected

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fairlead import process
-from fairlead.testing.program import Program, running
+from fairlead.testing.program import DEADLINE, Program, running
 
 TGKILL = 234
 """The system call of Linux on x86-64 that gives a signal to one thread."""
@@ -66,6 +66,26 @@ async def test_a_task_that_swallows_its_cancellation_ends_all_the_same() -> None
     await process.end(task)
     assert task.cancelled()
     assert swallowed == 3
+
+
+async def test_who_is_told_to_stop_meanwhile_ends_work_that_swallows_a_cancellation() -> None:
+    """As nats-py does where a name is not resolved in the turn in which it is cancelled."""
+    swallowed = asyncio.Event()
+    stop = asyncio.Event()
+
+    async def connecting() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            swallowed.set()
+        await asyncio.sleep(60)
+
+    work = asyncio.ensure_future(connecting())
+    await asyncio.sleep(0)
+    stop.set()
+    async with asyncio.timeout(DEADLINE):
+        assert not await process.unless(work, stop)
+    assert swallowed.is_set() and work.cancelled()
 
 
 async def test_what_a_task_raised_is_not_raised_again() -> None:

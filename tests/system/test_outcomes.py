@@ -435,3 +435,58 @@ async def test_a_request_to_attach_to_a_run_starts_none(edge: Edge) -> None:
     status, headers, body = await request(edge.http("/support/stream/value?run=abc"))
     assert (status, headers["content-type"]) == (404, "application/problem+json")
     assert "run" in json.loads(body)["detail"]
+
+
+# More than may be sent at once
+
+LARGE = """
+from collections.abc import AsyncIterator
+from fairlead import SSE, WS, Message, feature, project
+
+shop = feature("Shop")
+
+@shop.websocket("sender", tag="v1")
+async def sender(ctx: WS, message: Message) -> str:
+    return "x" * int(message.data)
+
+@shop.websocket("room", tag="v1", deliver="topic")
+async def room(ctx: WS, message: Message) -> str:
+    return "x" * int(message.data)
+
+@shop.sse("/stream", tag="v1")
+async def stream(ctx: SSE) -> AsyncIterator[str]:
+    yield "x" * 3_000_000
+
+app = project(shop)
+"""
+
+
+async def test_an_item_that_is_too_large_fails_and_costs_nobody_the_connection(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    """NATS would end the worker's, again with each worker that tries."""
+    (tmp_path / "flows.py").write_text(LARGE)
+    async with system(nats, tmp_path) as app:
+        [edge] = await app.run(str(tmp_path / "flows.py"))
+        for path in ("/shop/v1/sender", "/shop/v1/room"):
+            async with edge.v1(path, max_size=2 * MAX_MESSAGE) as client:
+                for size in (MAX_MESSAGE + 1, 3_000_000):
+                    await client.send(str(size))
+                    assert (await client.until("error"))["error"]["status"] == 500
+                await client.send(str(MAX_MESSAGE))
+                assert len((await client.until("message"))["data"]) == MAX_MESSAGE
+        async with edge.events("/shop/v1/stream") as stream:
+            while (event := await stream.next()).get("event") != "error":
+                assert event
+            assert json.loads(event["data"])["status"] == 500
+        said = "".join(app.workers[0].program.lines)
+        assert "fairlead.errors.TooLarge" in said
+        assert "NATS" not in said
+        url = edge.admin("/publish")
+        for body, status in (
+            ({"topic": "room", "data": "x" * (MAX_MESSAGE + 1)}, 413),
+            ({"topic": "room", "data": "x", "chanel": "blue"}, 400),
+        ):
+            answer = await request(url, json.dumps(body).encode())
+            assert problem(status, answer[1], answer[2])["status"] == answer[0] == status
+        assert "'chanel'; expected topic, channel, data, id" in answer[2].decode()

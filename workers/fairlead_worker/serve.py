@@ -13,7 +13,7 @@ from fairlead import buckets, errorfeed, loading, logs, process, roomstreams, ru
 from fairlead.bus import Bus, BusOptions
 from fairlead.errors import BadDeclaration, Unusable
 from fairlead.protocol.manifest import Manifest
-from fairlead.protocol.subjects import Subjects
+from fairlead.protocol.subjects import Subjects, shortened
 from fairlead.publisher import Publisher
 from fairlead.readiness import Readiness
 from fairlead.workflow import Project
@@ -26,6 +26,7 @@ from fairlead_worker.tools import Tools
 from fairlead_worker.watchdog import Watchdog
 
 log = logs.get("fairlead.worker")
+_not_yet = logs.Seldom(log.warning, "the streams cannot be made yet")
 
 CLOSING = 5.0
 """Seconds after the grace in which a worker that was told to stop is gone, whatever it runs."""
@@ -158,7 +159,7 @@ async def _introduced(bus: Bus, project: Project, allow_shrink: bool) -> str:
         except BadDeclaration:
             raise
         except Exception as error:  # whatever NATS says now, it may be well in a moment
-            log.warning("the streams cannot be made yet", error=error)
+            _not_yet(reason=shortened(str(error)) or type(error).__name__)
             await asyncio.sleep(1)
 
 

@@ -21,6 +21,7 @@ from fairlead.client.retry import Backoff, Retry, is_final, may_return
 from fairlead.client.sent import Message, Sent
 from fairlead.client.session import EVENTS, End, Gap, Presence, Restart, Session
 from fairlead.client.token import TokenHook
+from fairlead.errors import TooLarge
 from fairlead.protocol.frames import SUBPROTOCOL
 
 PATIENCE = 20.0
@@ -196,7 +197,7 @@ class Connection:
         members = b""
         try:
             members = frames.encoded(data)
-        except OverflowError as error:
+        except TooLarge as error:
             failure = {"status": 413, "detail": str(error)}
         if traceparent:
             members += b',"traceparent":' + orjson.dumps(traceparent)

@@ -25,11 +25,9 @@ def encoded(data: Any) -> bytes:
 
     Raises:
         TypeError: JSON has no form for it.
-        OverflowError: it is too large.
+        TooLarge: it has more than 1 MiB.
     """
     data_type, found = values.encode(data)
-    if len(found) > MAX_MESSAGE:
-        raise OverflowError(f"a message of {len(found)} bytes; at most {MAX_MESSAGE} may be sent")
     value, is_base64 = frames.json_value(data_type, found)
     return b'"data":%b%b' % (value, b',"encoding":"base64"' if is_base64 else b"")
 

@@ -9,6 +9,7 @@ import pytest
 
 from fairlead.client import frames
 from fairlead.client.frames import MAX_MESSAGE, encoded
+from fairlead.errors import TooLarge
 from fairlead.protocol import frames as server
 from fairlead.protocol.envelope import DataType
 
@@ -43,7 +44,7 @@ def test_sizes_are_counted_in_bytes() -> None:
     encoded("é" * (MAX_MESSAGE // 2))
     encoded(b"x" * MAX_MESSAGE)
     for large in ("é" * (MAX_MESSAGE // 2) + "x", b"x" * (MAX_MESSAGE + 1)):
-        with pytest.raises(OverflowError, match="1048577 bytes; at most 1048576"):
+        with pytest.raises(TooLarge, match="1048577 bytes; at most 1048576"):
             encoded(large)
 
 
