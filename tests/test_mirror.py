@@ -28,6 +28,7 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/runstore.py": "the stream of the runs, on a real NATS: tests/system/test_runs.py",
     "edge/broker.py": "what a real nats-server tells: tests/system/test_broker_spans.py",
     "shared/reporting.py": "what a report has of its process: tests/system/test_console_page.py",
+    "edge/requested.py": "what is refused: tests/system/test_outcomes.py, test_hostile.py, test_runs.py",
     "edge/http.py": "what a client may do to it: tests/system/test_hostile.py, test_uvicorn_contract.py",
     "edge/report.py": "an edge's report: tests/system/test_console_page.py",
     "workers/report.py": "a worker's report: tests/system/test_console_page.py",

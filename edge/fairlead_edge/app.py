@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as HTTPRoute
@@ -22,16 +20,13 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from fairlead.admin import read_body
-from fairlead.errors import BadName, Malformed
 from fairlead.protocol import cursor, frames
 from fairlead.protocol.cursor import RunPlace
-from fairlead.protocol.envelope import Context, encode_context, grouped
-from fairlead.protocol.manifest import Route
 from fairlead.protocol.problems import MAX_MESSAGE, Close
 from fairlead.protocol.traceparent import Traceparent
 from fairlead.telemetry import Hop, unsampled
+from fairlead_edge import requested
 from fairlead_edge.admission import (
-    CONTEXT,
     LEFT,
     RETRY_AFTER,
     Left,
@@ -43,22 +38,19 @@ from fairlead_edge.admission import (
 from fairlead_edge.asgi import AsgiProtocol, supports_denial
 from fairlead_edge.attach import Asked, Over, attach, begin, cancel
 from fairlead_edge.connection import CameBack, Connection, Protocol
-from fairlead_edge.gathering import LIMIT, positions_of
+from fairlead_edge.gathering import positions_of
 from fairlead_edge.host import Host
 from fairlead_edge.http import cutter
 from fairlead_edge.joining import open_room, open_rooms, replays_of
 from fairlead_edge.pages import Pages
 from fairlead_edge.replay import Replay, position_of
 from fairlead_edge.room import V1
-from fairlead_edge.routes import WEBSOCKET, Match, room_of
+from fairlead_edge.routes import WEBSOCKET, Match
 from fairlead_edge.scopes import ConnectionScope
 from fairlead_edge.spans import Connected, connecting, ending, receiving, trace_replays
 from fairlead_edge.sse import Stream, named_event
 from fairlead_edge.tally import EdgeTally
 from fairlead_edge.ws import EXTENSION
-
-# Of the hop or the handshake, not of the client.
-_HEADERS_OF_THE_HOP = frozenset({"connection", "upgrade", "keep-alive", "transfer-encoding", "te"})
 
 
 class EdgeApp:
@@ -100,7 +92,7 @@ class EdgeApp:
         try:
             protocol = _protocol(scope, receive, send)
             host = self._ready()
-            match, id = _find(host, scope, WEBSOCKET), host.new_id()
+            match, id = requested.find(host.fleet.table, scope, WEBSOCKET), host.new_id()
             hop = connecting(host, match.route, id, scope)
             with ending(hop):
                 connection = await self._connection(host, match, id, scope, protocol, leaving, hop)
@@ -129,10 +121,9 @@ class EdgeApp:
         Raises:
             Refused, Left: there is to be no connection.
         """
-        query = _query(scope)
-        topic, channel = _room(match, query)
-        context = _encoded_context(scope, query, match)
-        settled = Settled(match.route, _inbound(host, match.route, topic, channel), context)
+        query = requested.query_of(scope)
+        topic, channel = named = requested.room_of(match, query)
+        settled = requested.settled(host.bus.subjects, scope, query, match, named)
         if match.route.checks and match.route.run != "connection":
             verdict = await checked(host.relay, id, settled, leaving, host.now(), hop=hop)
             settled.admit(verdict.who, verdict.subject)
@@ -181,22 +172,26 @@ class EdgeApp:
             if self._pages and (page := await self._pages.answer(scope, host.fleet.table)):
                 await page(scope, receive, send)
                 return
-            query = _query(scope)
+            query = requested.query_of(scope)
             run = dict(query).get("run")
-            match = _find(host, scope, request.method) if run is None else _find_run(host, scope)
-            rooms = _rooms(match, query)
-            resumed = _resumed(match.route, request.headers, query)
+            table = host.fleet.table
+            if run is None:
+                match = requested.find(table, scope, request.method)
+            else:
+                match = requested.find_run(table, scope)
+            rooms = requested.rooms_of(match, query)
+            resumed = requested.cursor_of(match.route, request.headers, query)
             if isinstance(resumed, cursor.End):
                 raise Over
             if run is not None or isinstance(resumed, RunPlace):
-                asked = _asked(match.route, run, dict(query).get("key", ""), resumed)
-                await self._serve_run(host, match, query, rooms[0], asked, request, send)
+                asked = requested.run_of(match.route, run, dict(query).get("key", ""), resumed)
+                settled = requested.settled(host.bus.subjects, scope, query, match, rooms[0])
+                await self._serve_run(host, settled, asked, request, send)
                 return
             body = await read_body(request, MAX_MESSAGE)
             if body is None:
                 raise Refused(413, f"a body has at most {MAX_MESSAGE} bytes")
-            context = _encoded_context(scope, query, match)
-            settled = Settled(match.route, _inbound(host, match.route, *rooms[0]), context)
+            settled = requested.settled(host.bus.subjects, scope, query, match, rooms[0])
             await self._serve_stream(host, settled, rooms, request, body, resumed, send)
         except Refused as refused:
             self._answered["sse", refused.status, refused.because] += 1
@@ -208,20 +203,18 @@ class EdgeApp:
             self._answered["sse", LEFT, "left"] += 1
 
     async def _serve_run(
-        self, host: Host, match: Match, query: list[tuple[str, str]], room: tuple[str, str],
-        asked: Asked, request: Request, send: Send,
-    ) -> None:  # fmt: skip
+        self, host: Host, settled: Settled, asked: Asked, request: Request, send: Send
+    ) -> None:
         """Show a run that is there, or end it.
 
         Raises:
             Refused, Over: nothing was sent yet.
         """
-        route = match.route
-        context = _encoded_context(request.scope, query, match)
-        settled = Settled(route, _inbound(host, route, *room), context)
         leaving = asyncio.ensure_future(_until_disconnect(request.receive))
         ends = request.method == "DELETE"
-        hop, trace = receiving(host, route, request.headers, 0, "cancel" if ends else "attach")
+        hop, trace = receiving(
+            host, settled.route, request.headers, 0, "cancel" if ends else "attach"
+        )
         try:
             with ending(hop):
                 if hop is not None:
@@ -235,8 +228,8 @@ class EdgeApp:
             leaving.cancel()
 
     async def _serve_stream(
-        self, host: Host, settled: Settled, of: list[tuple[str, str]], request: Request, body: bytes,
-        resumed: Resumed, send: Send,
+        self, host: Host, settled: Settled, of: list[requested.RoomName], request: Request, body: bytes,
+        resumed: requested.Resumed, send: Send,
     ) -> None:  # fmt: skip
         """Answer with events, or say why not.
 
@@ -256,7 +249,7 @@ class EdgeApp:
 
     @staticmethod
     async def _begun(
-        host: Host, settled: Settled, of: list[tuple[str, str]], body: bytes, resumed: Resumed,
+        host: Host, settled: Settled, of: list[requested.RoomName], body: bytes, resumed: requested.Resumed,
         leaving: asyncio.Future[Any], hop: Hop | None, trace: Traceparent,
     ) -> Stream:  # fmt: skip
         """A stream of what the client asked for; raises as `_serve_stream`."""
@@ -293,10 +286,6 @@ def _protocol(scope: Scope, receive: Receive, send: Send) -> Protocol:
     """The socket itself where the server runs our class, else what ASGI offers."""
     found = scope.get("extensions", {}).get(EXTENSION)
     return found["it"] if found is not None else AsgiProtocol(receive, send)
-
-
-def _inbound(host: Host, route: Route, topic: str, channel: str) -> str:
-    return host.bus.subjects.inbound(route.feature, route.workflow, topic, channel)
 
 
 def _as_asgi(handler: Any) -> Any:
@@ -378,127 +367,3 @@ async def _write(stream: Stream, trace: str, send: Send) -> None:
 async def _until_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _find(host: Host, scope: Scope, way: str) -> Match:
-    """The route of a request.
-
-    Raises:
-        Refused: 404 for an unknown path, 405 for a method that it does not serve.
-    """
-    raw_path = _path_below_the_mount(scope)
-    found = host.fleet.table.find(raw_path, way)
-    if isinstance(found, Match):
-        return found
-    if way == "GET" and WEBSOCKET in found:
-        # Asked over HTTP, so that a browser can learn why its handshake was refused.
-        asked = host.fleet.table.find(raw_path, WEBSOCKET)
-        assert isinstance(asked, Match)
-        return asked
-    methods = found - {WEBSOCKET}
-    if way == WEBSOCKET or not found:
-        raise Refused(404, f"{scope['path'][:200]} is no endpoint of this app" + (
-            " for WebSockets" if methods else ""))  # fmt: skip
-    allowed = ", ".join(sorted(methods or {"GET"}))
-    raise Refused(405, f"{way} is not served here; expected {allowed}", {"Allow": allowed})
-
-
-def _find_run(host: Host, scope: Scope) -> Match:
-    """The route of a run, however it was begun: it is read with GET, and ended with DELETE.
-
-    Raises:
-        Refused: 404, there is none; 405 for other methods.
-    """
-    if scope["method"] not in ("GET", "DELETE"):
-        detail = f"{scope['method']} with ?run= is not served; expected GET or DELETE"
-        raise Refused(405, detail, {"Allow": "GET, DELETE"})
-    for way in ("GET", "POST"):
-        found = host.fleet.table.find(_path_below_the_mount(scope), way)
-        if isinstance(found, Match):
-            return found
-    return _find(host, scope, "GET")
-
-
-def _path_below_the_mount(scope: Scope) -> bytes:
-    raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
-    root = quote(scope.get("root_path", "")).encode()
-    return raw_path[len(root) :] if root and raw_path.startswith(root + b"/") else raw_path
-
-
-def _query(scope: Scope) -> list[tuple[str, str]]:
-    try:
-        raw: bytes = scope["query_string"]
-        return parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict")
-    except (UnicodeDecodeError, ValueError):
-        raise Refused(400, "the query is not percent-encoded UTF-8") from None
-
-
-def _room(match: Match, query: list[tuple[str, str]]) -> tuple[str, str]:
-    try:
-        return room_of(match, [value for name, value in query if name == "channel"])
-    except BadName as error:
-        raise Refused(400, str(error)) from None
-
-
-def _rooms(match: Match, query: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those of an event stream: several, where it does nothing but show them."""
-    shows = match.route.transport == "sse" and match.route.topic and not match.route.executes
-    channels = list(dict.fromkeys(value for name, value in query if name == "channel"))
-    if not shows or len(channels) < 2:
-        return [_room(match, query)]
-    if len(channels) > LIMIT:
-        raise Refused(400, f"{len(channels)} channels are named; a stream shows at most {LIMIT}")
-    return [_room(match, [("channel", channel)]) for channel in channels]
-
-
-def _encoded_context(scope: Scope, query: list[tuple[str, str]], match: Match) -> bytes:
-    """What workers learn of a request, encoded once.
-
-    Raises:
-        Refused: 431 (RFC 6585, 5), it is more than goes with each message.
-    """
-    headers = {
-        name.lower(): value
-        for name, value in Headers(scope=scope).items()
-        if name not in _HEADERS_OF_THE_HOP and not name.startswith("sec-websocket-")
-    }
-    context = encode_context(Context(grouped(query), headers, match.path))
-    if len(context) > CONTEXT:
-        raise Refused(431, f"headers and query have {len(context)} bytes as JSON; {CONTEXT} fit")
-    return context
-
-
-def _asked(route: Route, run: str | None, key: str, resumed: Resumed) -> Asked:
-    """Which run a request wants: the one that it names, or else its cursor.
-
-    Raises:
-        Refused: 404, the endpoint has no runs that could be named.
-    """
-    if route.transport != "sse" or not route.executes:
-        raise Refused(404, f"{route.endpoint} has no runs; leave ?run= out")
-    place = resumed if isinstance(resumed, RunPlace) else None
-    named = run if run is not None else place.run if place is not None else ""
-    seen = place if place is not None and place.run == named else None
-    return Asked(named, key, seen, resumed is not None)
-
-
-Resumed = str | RunPlace | cursor.End | None
-"""What a client sent as its cursor: a place in a run, the end of one, or something else."""
-
-
-def _resumed(route: Route, headers: Headers, query: list[tuple[str, str]]) -> Resumed:
-    """What a request to resume means; None if it is none.
-
-    A browser sends `Last-Event-ID` by itself, so an end that comes back must not start a
-    new run.
-    """
-    last = headers.get("last-event-id") or dict(query).get("cursor")
-    if not last:
-        return None
-    try:
-        found = cursor.decode(last, route.endpoint)
-        if isinstance(found, cursor.End) or (isinstance(found, RunPlace) and route.resume):
-            return found
-    except Malformed:
-        pass
-    return last

@@ -251,25 +251,26 @@ def test_the_installed_commands(tmp_path: Path) -> None:
         assert f" {command} " in done.stdout
 
 
-def test_the_command_line_does_not_pay_for_the_servers(tmp_path: Path) -> None:
-    heavy = "{'starlette', 'uvicorn', 'nats', 'watchfiles', 'opentelemetry', 'httpx', 'google'}"
+@pytest.mark.parametrize(
+    ("argv", "heavy"),
+    [
+        pytest.param(
+            ["--version"],
+            {"starlette", "uvicorn", "nats", "watchfiles", "opentelemetry", "httpx", "google"},
+            id="for the servers",
+        ),
+        pytest.param(
+            ["worker", "--help"],
+            {"fairlead_edge.cli", "fairlead_console.cli", "fairlead.dev.cli", "fairlead.commands"},
+            id="for other commands",
+        ),
+    ],
+)
+def test_a_command_does_not_pay(tmp_path: Path, argv: list[str], heavy: set[str]) -> None:
     done = python(
         "-c",
-        "import sys; from fairlead.cli import main; main(['--version']); "
+        f"import sys; from fairlead.cli import main; main({argv}); "
         f"print(sorted({heavy} & set(sys.modules)))",
-        cwd=tmp_path,
-    )
-    assert done.stdout.splitlines()[-1] == "[]", done.stderr
-
-
-def test_a_process_does_not_pay_for_the_commands_beside_it(tmp_path: Path) -> None:
-    others = (
-        "{'fairlead_edge.cli', 'fairlead_console.cli', 'fairlead.dev.cli', 'fairlead.commands'}"
-    )
-    done = python(
-        "-c",
-        "import sys; from fairlead.cli import main; main(['worker', '--help']); "
-        f"print(sorted({others} & set(sys.modules)))",
         cwd=tmp_path,
     )
     assert done.stdout.splitlines()[-1] == "[]", done.stderr

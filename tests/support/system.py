@@ -59,13 +59,20 @@ async def system(nats: NatsServer, cwd: Path) -> AsyncIterator[System]:
 
 
 @asynccontextmanager
-async def edge_and_worker(nats: NatsServer, cwd: Path) -> AsyncIterator[tuple[Edge, Worker]]:
-    """One edge and one worker of everything.py, for the tests of a whole module."""
+async def everything(nats: NatsServer, cwd: Path) -> AsyncIterator[System]:
+    """An app with one edge and one worker of everything.py, for the tests of a whole module."""
     async with system(nats, cwd) as app:
-        worker, edge = await asyncio.gather(app.worker(), app.edge())
+        _, edge = await asyncio.gather(app.worker(), app.edge())
         # The edge may have been ready, with no routes, before the worker was.
         await edge.serves("/support/stream/value")
-        yield edge, worker
+        yield app
+
+
+@asynccontextmanager
+async def edge_and_worker(nats: NatsServer, cwd: Path) -> AsyncIterator[tuple[Edge, Worker]]:
+    """The two of `everything`."""
+    async with everything(nats, cwd) as app:
+        yield app.edges[0], app.workers[0]
 
 
 @asynccontextmanager

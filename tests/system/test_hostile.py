@@ -21,6 +21,7 @@ from support.system import (
     System,
     connected,
     cut,
+    everything,
     frame,
     request,
     resident,
@@ -40,18 +41,16 @@ HALF = "/support/realtime/rooms/half"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def everything(
+async def app_of_all(
     nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[System]:
-    async with system(nats, tmp_path_factory.mktemp("hostile")) as app:
-        _, edge = await asyncio.gather(app.worker(), app.edge())
-        await edge.serves("/support/stream/value")
-        yield app
+    async with everything(nats, tmp_path_factory.mktemp("hostile")) as made:
+        yield made
 
 
 @pytest.fixture
-def edge(everything: System) -> Edge:
-    return everything.edges[0]
+def edge(app_of_all: System) -> Edge:
+    return app_of_all.edges[0]
 
 
 def descriptors(edge: Edge) -> int:
@@ -121,10 +120,10 @@ async def test_a_head_without_an_end_is_refused(edge: Edge) -> None:
 # What is in a room for all
 
 
-async def test_a_stamp_of_thousands_of_digits_stops_nobody(everything: System, edge: Edge) -> None:
+async def test_a_stamp_of_thousands_of_digits_stops_nobody(app_of_all: System, edge: Edge) -> None:
     """From anybody who may publish, past all that Fairlead's own publishers look at."""
-    subject = f"fl.{everything.app}.log.rooms.poison.-"
-    publisher = await nats.connect(everything.nats.url)
+    subject = f"fl.{app_of_all.app}.log.rooms.poison.-"
+    publisher = await nats.connect(app_of_all.nats.url)
     try:
         async with edge.v1("/support/realtime/rooms/poison") as client:
             for word, stamp in (("one", "9" * 5000), ("two", "1"), ("three", "")):

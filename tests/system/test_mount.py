@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from fairlead.testing.program import running
 from support.figures import ON, until_figures
-from support.system import PROJECTS, Edge, NatsServer, System, request, system, until
+from support.system import PROJECTS, Edge, NatsServer, System, everything, request, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -45,14 +45,12 @@ def host_application(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def everything(
+async def app_of_all(
     nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[System]:
     """A worker and an edge, beside which others are mounted."""
-    async with system(nats, tmp_path_factory.mktemp("mount")) as app:
-        _, edge = await asyncio.gather(app.worker(), app.edge())
-        await edge.serves("/support/stream/value")
-        yield app
+    async with everything(nats, tmp_path_factory.mktemp("mount")) as made:
+        yield made
 
 
 @asynccontextmanager
@@ -65,8 +63,8 @@ async def serving(app: System, *host: str) -> AsyncIterator[Edge]:
 @pytest_asyncio.fixture(
     scope="module", loop_scope="module", params=HOSTS.values(), ids=HOSTS.keys()
 )
-async def mounted(everything: System, request: pytest.FixtureRequest) -> AsyncIterator[Edge]:
-    async with serving(everything, *request.param) as edge:
+async def mounted(app_of_all: System, request: pytest.FixtureRequest) -> AsyncIterator[Edge]:
+    async with serving(app_of_all, *request.param) as edge:
         yield edge
 
 
@@ -82,9 +80,9 @@ async def test_the_rest_of_the_application_is_left_alone(mounted: Edge) -> None:
 
 
 async def test_members_of_a_room_are_on_mounted_and_other_edges(
-    everything: System, mounted: Edge
+    app_of_all: System, mounted: Edge
 ) -> None:
-    (other,) = everything.edges
+    (other,) = app_of_all.edges
     async with mounted.v1(ROOMS) as ann, other.v1(ROOMS.removeprefix("/realtime")) as bob:
         await ann.send("from the mount")
         await bob.send("from the edge")
@@ -137,10 +135,10 @@ async def test_one_that_does_not_read_is_cut_and_others_are_not_slowed(mounted: 
 
 @pytest.mark.parametrize("host", HOSTS.values(), ids=HOSTS.keys())
 async def test_a_stop_drains_what_the_server_leaves_to_us(
-    everything: System, host: list[str]
+    app_of_all: System, host: list[str]
 ) -> None:
     async with (
-        serving(everything, *host) as mounted,
+        serving(app_of_all, *host) as mounted,
         mounted.v1(ROOMS) as client,
         mounted.events("/realtime/support/stream/endless") as stream,
     ):
