@@ -138,9 +138,10 @@ class Connection:
 
     def opened(self) -> None:
         """The 101 is out, and the socket handed over: write what waits."""
-        self.flush()
         came_back, self._came_back = self._came_back, None
-        if came_back is not None and came_back.replay is not None and not self.gone:
+        self.flush()
+        leaving = self.gone or self._farewell is not None
+        if came_back is not None and came_back.replay is not None and not leaving:
             self._returning = asyncio.ensure_future(came_back.replay.run(self))
 
     async def drained(self) -> None:
@@ -307,6 +308,8 @@ class Connection:
         if self._outgoing is None:
             self._outgoing = Outgoing(None if self._session is None else _gap)
         if isinstance(told, Batch):
+            if self._came_back is not None and self._farewell is not None:
+                return  # it is closed as soon as it can be
             clogged = self._protocol.clogged
             if told.watches:
                 told = told.queued(clogged)
@@ -319,6 +322,8 @@ class Connection:
         if not self._scheduled:
             self._scheduled = True
             self.host.write_soon(self)
+        elif self._came_back is not None:
+            self._bound()
 
     def room_bytes(self, data: bytes, batch: Batch | None = None) -> bool:
         protocol = self._protocol
@@ -333,7 +338,7 @@ class Connection:
         """Write what waits, as far as the transport takes it; over budget, `overflow` decides."""
         self._scheduled = False
         protocol, outgoing = self._protocol, self._outgoing
-        if self.gone or outgoing is None:
+        if self.gone:
             return
         while outgoing and not protocol.clogged:
             taken = outgoing.take(HIGH_WATER)
@@ -344,16 +349,22 @@ class Connection:
                     self.host.relay.credit(told, len(data))
             protocol.write(taken[0][0] if len(taken) == 1 else b"".join(d for d, _ in taken))
         if outgoing:
-            self.host.buffers.waits(self, outgoing.size)
-            # One piece is let through in any case: a message may be as large as the budget.
-            if outgoing.size - outgoing.newest > PER_CLIENT:
-                self._shorten(PER_CLIENT * 3 // 4)
+            self._bound()
             return
         self._outgoing = None
         self.host.buffers.waits(self, 0)
         self._tell_drained()
         if self._farewell is not None:
             self.close(*self._farewell)
+
+    def _bound(self) -> None:
+        """Count what waits, and have no more than the budget of it."""
+        outgoing = self._outgoing
+        assert outgoing is not None
+        self.host.buffers.waits(self, outgoing.size)
+        # One piece is let through in any case: a message may be as large as the budget.
+        if outgoing.size - outgoing.newest > PER_CLIENT:
+            self._shorten(PER_CLIENT * 3 // 4)
 
     def _shorten(self, limit: int) -> None:
         """Drop messages of the room until so many bytes are left; close if that is not enough."""
@@ -377,6 +388,8 @@ class Connection:
             self._give_up()
 
     def _give_up(self) -> None:
+        if self._came_back is not None and self._farewell is not None:
+            return  # it is done once there is a socket
         self.host.tally.slow_closed[self.route.overflow] += 1
         _slow(connection=self.id, workflow=self.route.label)
         self.close(Close.SLOW_CONSUMER, "reads too slowly; reconnect and resume")
@@ -388,7 +401,10 @@ class Connection:
     # The end
 
     def close(self, code: Close, reason: str) -> None:
-        """Close from our side; what was answered before goes out before."""
+        """Close from our side; what was answered before goes out before. Until the 101 it waits for that."""
+        if self._came_back is not None:
+            self._farewell = self._farewell or (code, reason)
+            return
         if code != Close.SLOW_CONSUMER and self._outgoing and not self._protocol.clogged:
             self.flush()
         self._protocol.close(code, reason)

@@ -81,6 +81,18 @@ async def test_an_end_closes_with_1000_and_a_v1_client_hears_it_before(
         assert raw.close_code == 1000
 
 
+async def test_a_run_that_ends_at_once_and_says_nothing_closes_its_client(
+    app: System, tmp_path: Path
+) -> None:
+    """Its end may be here before the client has the 101."""
+    edge, _ = await started(app, tmp_path)
+    async with asyncio.timeout(DEADLINE):
+        for _ in range(20):
+            async with edge.raw("/support/realtime/brief") as client:
+                await client.wait_closed()
+                assert client.close_code == 1000
+
+
 @pytest.mark.parametrize(
     ("said", "status", "detail"),
     [("raise", 500, "execute failed"), ("reject", 403, "go away"), ("nobody", 404, "'nobody'")],

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 import fairlead
 from fairlead.testing.program import DEADLINE
-from support.system import V1, Edge, NatsServer, System, frame, resident, system, upgraded
+from support.system import V1, Edge, NatsServer, System, frame, resident, system, until, upgraded
 
 MIB = 1024 * 1024
 
@@ -129,6 +130,50 @@ async def test_a_client_that_does_not_read_is_closed_where_nothing_may_be_droppe
                     assert number_of(message) == (seen := seen + 1)
         assert found[0] == 0x88 and found[1][:2] == (4001).to_bytes(2)
         assert seen < COUNT - 1
+
+
+async def joined_while_it_fills(app: System, folder: Path, room: str) -> list[dict[str, Any]]:
+    """What a client gets whose policy took so long that twice its budget was said meanwhile."""
+    edge, _ = await asyncio.gather(
+        app.edge(),
+        app.worker("overflow.py", "--policy-timeout", "1m", env={"NOTES": str(folder)}),
+    )
+    await edge.serves("/busy/rooms/feed/held")
+    connecting = asyncio.create_task(all_of(edge, f"/busy/rooms/{room}/held"))
+    await until((folder / "asked").exists, "the policy is asked")
+    await fill(app, f"{room}.held", 1024)
+    (folder / "go").touch()
+    return await connecting
+
+
+async def all_of(edge: Edge, path: str) -> list[dict[str, Any]]:
+    """The frames of a v1 client, to the room's last message or to the close, which is `{"code": …}`."""
+    frames: list[dict[str, Any]] = []
+    async with edge.v1(path) as client:
+        try:
+            while not frames or number_of(frames[-1]) < 1023:
+                frames.append(await client.next())
+                if frames[-1]["type"] == "gap":
+                    frames.append(await client.next())
+        except ConnectionClosed as closed:
+            assert closed.rcvd is not None
+            frames.append({"code": closed.rcvd.code})
+    return frames
+
+
+async def test_what_a_room_says_while_a_policy_is_asked_has_the_same_bound(
+    app: System, tmp_path: Path
+) -> None:
+    first, *frames, last = await joined_while_it_fills(app, tmp_path, "strict")
+    assert (number_of(first), last) == (0, {"code": 4001})
+    assert [number_of(each) for each in frames] == list(range(1, len(frames) + 1))
+
+
+async def test_and_it_is_dropped_and_told_where_it_may_be(app: System, tmp_path: Path) -> None:
+    first, *frames = await joined_while_it_fills(app, tmp_path, "feed")
+    assert first["type"] == "gap"
+    numbers = [number_of(each) for each in frames]
+    assert numbers == list(range(1024 - len(numbers), 1024)), "the newest, without another hole"
 
 
 async def test_when_all_slow_clients_have_too_much_the_worst_give_way_first(app: System) -> None:

@@ -131,6 +131,11 @@ async def room(ctx: WS) -> AsyncIterator[Any]:
         await ctx.channel.broadcast({"left": ctx.connection})
 
 
+@support.websocket("brief", tag="realtime")
+async def brief(ctx: WS) -> None:
+    """Is over as soon as it begins."""
+
+
 @support.websocket("burst", tag="realtime")
 async def burst(ctx: WS, message: Message) -> AsyncIterator[int]:
     """Per message, beside those per connection."""

@@ -1,8 +1,14 @@
 """Rooms whose members may read slowly, in each of the ways to deal with that."""
 
+# ruff: noqa: ASYNC110 -- files are how a policy in another process speaks with the test
+
 from __future__ import annotations
 
-from fairlead import WS, History, Message, feature, project
+import asyncio
+import os
+from pathlib import Path
+
+from fairlead import WS, Channel, History, Message, feature, project
 
 busy = feature("Busy")
 
@@ -22,6 +28,25 @@ async def feed(ctx: WS, message: Message) -> str:
 @busy.websocket("prices", tag="rooms", history=KEPT, overflow="latest")
 async def prices(ctx: WS, message: Message) -> str:
     return f"answer to {message.data}"
+
+
+async def held(ctx: WS) -> str:
+    """Takes its time: until the test says so."""
+    folder = Path(os.environ["NOTES"])
+    (folder / "asked").touch()
+    while not (folder / "go").exists():
+        await asyncio.sleep(0.01)
+    return "ann"
+
+
+@busy.websocket("strict.held", tag="rooms", history=KEPT, policies=[held])
+async def strict_held(ctx: WS) -> Channel:
+    return ctx.channel
+
+
+@busy.websocket("feed.held", tag="rooms", history=KEPT, overflow="drop_oldest", policies=[held])
+async def feed_held(ctx: WS) -> Channel:
+    return ctx.channel
 
 
 app = project(busy)
