@@ -18,7 +18,6 @@ from rich.live import Live as Screen
 from fairlead import process
 from fairlead.bus import Bus, BusOptions
 from fairlead.protocol.subjects import Subjects
-from fairlead.settings import CannotStart, without_credentials
 from fairlead_console.board import draw
 from fairlead_console.live import EVERY, Live
 from fairlead_console.settings import TopSettings
@@ -65,20 +64,13 @@ async def _live(settings: TopSettings) -> AsyncIterator[Live]:
     """Whoever of the app answers.
 
     Raises:
-        CannotStart: NATS does not.
+        Unusable: NATS does not.
     """
     options = BusOptions(
         settings.servers, Subjects(settings.app), "console", f"top{secrets.token_hex(4)}",
         credentials=settings.credentials,
     )  # fmt: skip
-    try:
-        bus = await asyncio.wait_for(Bus.connect(options), WITHIN)
-    except TimeoutError:
-        where = ", ".join(map(without_credentials, settings.servers))
-        raise CannotStart(
-            f"NATS at {where} did not let us in within {WITHIN:g} s; is it running, and are the "
-            "credentials right? `fairlead doctor` tells more"
-        ) from None
+    bus = await Bus.within(options, WITHIN)
     live = Live(bus)
     try:
         yield live

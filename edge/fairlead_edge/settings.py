@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import DirectoryPath, Field
+from pydantic import DirectoryPath, Field, ValidationInfo, field_validator
 
 from fairlead.settings import Duration, OptionalPort, Port, ProcessSettings
 
@@ -41,3 +41,10 @@ class EdgeSettings(ProcessSettings):
 
     pages: Annotated[DirectoryPath | None, Field(json_schema_extra={"hint": "DIR"})] = None
     """Folder of files to serve where no route is; for development and small installations."""
+
+    @field_validator("admin_port", mode="after")
+    @classmethod
+    def _is_another(cls, value: int | None, others: ValidationInfo) -> int | None:
+        if value and value == others.data.get("port"):
+            raise ValueError(f"found {value}, which is --port, too; choose two")
+        return value

@@ -128,6 +128,15 @@ async def _on_its_loop(state: AdminState, work: Coroutine[Any, Any, T]) -> T:
 
 _PUBLISHED = ("topic", "channel", "data", "id")
 
+_EXPECTED = 'expected {"topic": "...", "data": ...}'
+
+
+def _json(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"the body is no JSON: {error}; {_EXPECTED}") from None
+
 
 async def publish(state: AdminState, request: Request) -> Response:
     """The answer to `POST /publish`."""
@@ -138,9 +147,9 @@ async def publish(state: AdminState, request: Request) -> Response:
         raw = await read_body(request, 6 * MAX_MESSAGE + HEADROOM)
         if raw is None:
             return problem_response(413, f"data is at most {MAX_MESSAGE} bytes")
-        body = orjson.loads(raw)
+        body = _json(raw)
         if not isinstance(body, dict) or not isinstance(body.get("topic"), str):
-            raise ValueError('expected {"topic": "...", "data": ...}')
+            raise ValueError(_EXPECTED)
         if "data" not in body or not isinstance(body.get("id", ""), str):
             raise ValueError("expected data, and id as a string if there is one")
         if unknown := sorted(body.keys() - _PUBLISHED):

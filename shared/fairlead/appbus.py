@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar
 from fairlead import buckets, process, telemetry, values
 from fairlead.bus import Bus, BusOptions
 from fairlead.credentials import ANONYMOUS, Credentials
-from fairlead.errors import NotStored, Unusable
+from fairlead.errors import NotStored
 from fairlead.protocol import manifest, names
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import History
@@ -95,18 +95,12 @@ class AppBus:
         self._options = BusOptions(
             servers, Subjects(app), "publisher", process, credentials=credentials
         )
-        self._url = nats_url
         self._timeout = timeout
         self._bus: Bus | None = None
         self._publisher: LookingPublisher | None = None
 
     async def __aenter__(self) -> AppBus:
-        try:
-            self._bus = await asyncio.wait_for(Bus.connect(self._options), self._timeout)
-        except TimeoutError:
-            raise Unusable(
-                f"NATS at {self._url} did not answer within {self._timeout:g} s; is it running?"
-            ) from None
+        self._bus = await Bus.within(self._options, self._timeout)
         self._publisher = LookingPublisher(self._bus)
         return self
 

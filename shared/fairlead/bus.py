@@ -114,13 +114,19 @@ class Bus:
         self._said = 0.0
 
     @classmethod
-    async def connect(cls, options: BusOptions) -> Bus:
+    async def connect(
+        cls, options: BusOptions, on_error: Callable[[str], None] = lambda reason: None
+    ) -> Bus:
         """Connect, however long it takes; say every 5 s which server does not answer.
+
+        Args:
+            on_error: told of each attempt that fails, and later what the server complains of.
 
         Raises:
             Unusable: the server is no use: its `max_payload` is too small, or it has no JetStream.
         """
         bus = cls(options)
+        bus.on_error.append(on_error)
         await bus._open()
         bus._set_up()
         bus.subscribe(f"{bus._inbox}.r.*", bus._replied)
@@ -131,6 +137,26 @@ class Bus:
             await bus.close()
             raise
         return bus
+
+    @classmethod
+    async def within(cls, options: BusOptions, seconds: float) -> Bus:
+        """Connect, for a program that somebody waits for.
+
+        Raises:
+            Unusable: it took longer than so many seconds, or the server is no use.
+        """
+        reasons = ["no answer"]
+        connecting = asyncio.ensure_future(cls.connect(options, reasons.append))
+        try:
+            await asyncio.wait({connecting}, timeout=seconds)
+        finally:
+            await process.end(connecting)
+        if not connecting.cancelled():
+            return connecting.result()
+        raise Unusable(
+            f"NATS at {_shown(options)} could not be used within {seconds:g} s: {reasons[-1]}; "
+            "is it running, and are the credentials right? `fairlead doctor` tells more"
+        )
 
     @classmethod
     async def once(cls, options: BusOptions, within: float, on_error: Callable[[str], None]) -> Bus:
@@ -196,10 +222,10 @@ class Bus:
             except (nats.errors.TimeoutError, nats.errors.ConnectionClosedError):
                 reason = "no answer; look at its log, and at the permissions of this user"
             except (nats.js.errors.APIError, nats.errors.NoRespondersError) as error:
-                reason = str(error)
+                reason = str(error) or "nobody answers for it"
                 if getattr(error, "err_code", 0) != _NO_LEADER:
                     raise Unusable(
-                        f"NATS at {self.server} has no JetStream for this account ({error}); "
+                        f"NATS at {self.server} has no JetStream for this account ({reason}); "
                         "start it with -js, or put a jetstream { } block into its configuration"
                     ) from error
             log.warning("JetStream does not answer; trying on", server=self.server, reason=reason)
@@ -211,7 +237,7 @@ class Bus:
         url = self._client.connected_url
         if url is not None and url.hostname:
             return f"{url.hostname}:{url.port}"
-        return ", ".join(server.rpartition("@")[2] for server in self.options.servers)
+        return _shown(self.options)
 
     @property
     def server_info(self) -> Mapping[str, Any]:
@@ -239,12 +265,14 @@ class Bus:
         now = time.monotonic()
         if now - self._said >= SAY_EVERY:
             self._said = now
-            servers = ", ".join(server.rpartition("@")[2] for server in self.options.servers)
             what = shortened(str(error)) or type(error).__name__
             if self.connected:
-                log.warning("NATS reports an error", server=servers, reason=what)
+                event = "NATS reports an error"
+            elif "authorization" in what.lower():
+                event = "NATS does not let this process in; trying on"
             else:
-                log.warning("NATS does not answer; trying on", server=servers, reason=what)
+                event = "NATS does not answer; trying on"
+            log.warning(event, server=_shown(self.options), reason=what)
 
     async def _disconnected(self) -> None:
         if self.connected:
@@ -514,6 +542,11 @@ class Bus:
                     await self.round_trip()
                     self.rtt = time.perf_counter() - began
             await asyncio.sleep(MEASURE_EVERY)
+
+
+def _shown(options: BusOptions) -> str:
+    """The servers, without credentials."""
+    return ", ".join(server.rpartition("@")[2] for server in options.servers)
 
 
 def _time_out(future: asyncio.Future[Any]) -> None:

@@ -126,7 +126,7 @@ def extra(name: str) -> Generator[None]:
         if (exc.name or "").split(".")[0].startswith("fairlead"):
             raise
         raise CannotStart(
-            f"{exc.name} is not installed; install it with: pip install 'fairlead[{name}]'"
+            f"{exc.name} is not installed; it comes with Fairlead's extra {name} (in a clone: pip install '.[{name}]')"
         ) from exc
 
 

@@ -30,7 +30,6 @@ from fairlead.settings import (
     Settings,
     Token,
     WrongUse,
-    without_credentials,
 )
 from fairlead.workflow import Project
 
@@ -212,13 +211,7 @@ def _shown(history: History | None) -> str | None:
 
 def publish(settings: PublishSettings) -> int:
     """Send to a room; the topics are those of the newest build that a worker ever wrote."""
-    try:
-        return asyncio.run(_publish(settings))
-    except TimeoutError:
-        shown = ", ".join(map(without_credentials, settings.servers))
-        raise CannotStart(
-            f"NATS at {shown} did not answer within {PATIENCE:g} s; is it running?"
-        ) from None
+    return asyncio.run(_publish(settings))
 
 
 async def _publish(settings: PublishSettings) -> int:
@@ -236,7 +229,7 @@ async def _publish(settings: PublishSettings) -> int:
         process,
         credentials=settings.credentials,
     )
-    bus = await asyncio.wait_for(Bus.connect(options), PATIENCE)
+    bus = await Bus.within(options, PATIENCE)
     try:
         topics = await declared(bus)
         if not topics:

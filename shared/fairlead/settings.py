@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -158,6 +159,11 @@ class NatsSettings(Settings):
     def _names_a_server(cls, value: str) -> str:
         if not _split(value):
             raise ValueError(f"found {value!r}; name a server, for example nats://127.0.0.1:4222")
+        for url in _split(value):
+            if not _is_a_server(url):
+                raise ValueError(
+                    f"found {without_credentials(url)!r}; expected nats://HOST:PORT or tls://HOST:PORT"
+                )
         return value
 
     @property
@@ -190,6 +196,15 @@ def without_credentials(url: str) -> str:
     """A URL to be shown: the user and password, or the token, cut out."""
     scheme, separator, rest = url.partition("://")
     return scheme + separator + rest.rpartition("@")[2] if separator else url.rpartition("@")[2]
+
+
+def _is_a_server(url: str) -> bool:
+    """As nats-py reads one: nats:// and port 4222 may be left out."""
+    try:
+        found = urlsplit(url if "://" in url else f"nats://{url}")
+        return found.scheme in ("nats", "tls") and bool(found.hostname) and found.port != 0
+    except ValueError:  # a port that is none, half of an IPv6 address
+        return False
 
 
 def _split(urls: str) -> list[str]:

@@ -184,5 +184,5 @@ def test_without_its_extra_it_says_how_to_get_it(
     code, _, err = trace("--last")
     assert code == 1
     assert err == (
-        "fairlead: httpx is not installed; install it with: pip install 'fairlead[console]'\n"
+        "fairlead: httpx is not installed; it comes with Fairlead's extra console (in a clone: pip install '.[console]')\n"
     )

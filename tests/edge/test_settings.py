@@ -31,6 +31,12 @@ def test_a_port_that_is_none_is_refused_where_clients_connect() -> None:
         settings.load(EdgeSettings, {"port": "none"})
 
 
+def test_clients_and_operators_have_a_port_each() -> None:
+    with pytest.raises(WrongUse, match=r"--admin-port: found 9000, which is --port, too; choose"):
+        settings.load(EdgeSettings, {"port": "9000", "admin_port": "9000"})
+    assert settings.load(EdgeSettings, {"port": "0", "admin_port": "0"}).admin_port == 0
+
+
 def test_pages_are_a_folder_that_is_there(tmp_path: Path) -> None:
     assert settings.load(EdgeSettings, {}).pages is None
     assert settings.load(EdgeSettings, {"pages": str(tmp_path)}).pages == tmp_path

@@ -228,7 +228,7 @@ def test_a_missing_extra_is_told_by_the_command_that_installs_it() -> None:
     with pytest.raises(CannotStart) as refused, cli.extra("edge"):
         raise ModuleNotFoundError(name="nix.deep")
     assert str(refused.value) == (
-        "nix.deep is not installed; install it with: pip install 'fairlead[edge]'"
+        "nix.deep is not installed; it comes with Fairlead's extra edge (in a clone: pip install '.[edge]')"
     )
 
 

@@ -95,6 +95,7 @@ def test_flags_that_may_stand_without_their_number() -> None:
 def test_nats_is_a_list() -> None:
     assert make().servers == ["nats://127.0.0.1:4222"]
     assert make(nats="nats://a:1, nats://b:2,").servers == ["nats://a:1", "nats://b:2"]
+    assert make(nats="a,b:2,tls://u:p@[::1]:3").servers == ["a", "b:2", "tls://u:p@[::1]:3"]
 
 
 def test_settings_do_not_change() -> None:
@@ -111,6 +112,24 @@ def test_settings_do_not_change() -> None:
         ({"admin_port": "x"}, "--admin-port: found 'x', but input should be a valid integer"),
         ({"app": "a.b"}, "--app: found 'a.b'; expected 1 to 64 letters, digits, '-' or '_'"),
         ({"nats": " , "}, "--nats: found ' , '; name a server"),
+        *(
+            (
+                {"nats": f"nats://a:1,{url}"},
+                f"--nats: found {url!r}; expected nats://HOST:PORT or tls",
+            )
+            for url in (
+                "http://b:1",
+                "ws://b",
+                "nats://",
+                "nats://b:x",
+                "nats://b:70000",
+                "nats://[b",
+            )
+        ),
+        (
+            {"nats": "http://ann:s3cret@b:1"},
+            "--nats: found 'http://b:1'; expected nats://HOST:PORT",
+        ),
         ({"target": 5}, "TARGET: found 5, but input should be a valid string"),
     ],
 )

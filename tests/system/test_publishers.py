@@ -16,7 +16,7 @@ import pytest
 
 import fairlead
 from fairlead.errors import BadName, NotStored, Unusable
-from support.system import V1, Edge, System, nats_server, system, until
+from support.system import CONFIG, V1, Edge, System, nats_server, system, until
 
 ROOM = "/support/realtime/rooms/blue"
 
@@ -90,9 +90,20 @@ async def test_what_is_wrong_is_said(app: System, edge: Edge) -> None:
 
 
 async def test_nobody_there_is_said_with_the_url() -> None:
-    with pytest.raises(Unusable, match=r"127\.0\.0\.1:1 did not answer within 0\.3 s"):
+    found = r"nats://127\.0\.0\.1:1 could not be used within 0\.3 s: .*Connect call failed.*running"
+    with pytest.raises(Unusable, match=found):
         async with fairlead.connect("nats://127.0.0.1:1", timeout=0.3):
             pass
+
+
+async def test_a_password_that_is_wrong_is_said_and_not_shown(tmp_path: Path) -> None:
+    guarded = CONFIG + "authorization {{ user: ann, password: right }}\n"
+    async with nats_server(tmp_path / "nats", guarded) as nats:
+        url = nats.url.replace("//", "//ann:s3cret@")
+        with pytest.raises(Unusable, match=r"could not be used within 1 s: .*credentials") as told:
+            async with fairlead.connect(url, timeout=1):
+                pass
+    assert "s3cret" not in str(told.value)
 
 
 async def test_an_outage_of_5_s_is_survived_and_a_longer_one_is_said(tmp_path: Path) -> None:

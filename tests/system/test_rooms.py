@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -386,6 +387,14 @@ async def test_post_publish_refuses_bad_input_with_400(post: Post, body: object)
     status, problem = await post(body)
     assert (status, problem["status"]) == (400, 400)
     assert problem["detail"]
+
+
+async def test_post_publish_of_what_is_no_json_says_what_is_expected(post: Post) -> None:
+    _, problem = await post(b"{oops")
+    assert re.fullmatch(
+        r'the body is no JSON: .* line 1 column 2 .*; expected \{"topic": "...", "data": ...\}',
+        problem["detail"],
+    )
 
 
 @pytest.mark.parametrize("topic", ["nowhere", "rooms", "rooms.*", "rooms.>", "rooms.a.b", "", "."])

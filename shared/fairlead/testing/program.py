@@ -42,8 +42,11 @@ class Program:
                     if match := re.search(pattern, line):
                         return match
                 left = deadline - time.monotonic()
-                if left <= 0 or (self._closed and seen == len(self.lines)):
-                    raise AssertionError(f"no {pattern!r} in:\n" + "\n".join(self.lines[after:]))
+                closed = self._closed and seen == len(self.lines)
+                if left <= 0 or closed:
+                    what = "the program ended without" if closed else "the program does not say"
+                    said = "\n".join(self.lines[after:])
+                    raise AssertionError(f"{what} {pattern!r}; it said:\n{said}")
                 self._news.wait(left)
 
     def send(self, number: signal.Signals) -> None:

