@@ -8,9 +8,9 @@ from pydantic import Field
 
 from fairlead.dev.settings import DEFAULT_ADMIN_PORT
 from fairlead.settings import (
+    AskingSettings,
     Bare,
     Duration,
-    NatsSettings,
     Port,
     Positional,
     ProcessSettings,
@@ -46,7 +46,7 @@ class ConsoleSettings(ProcessSettings):
     """Time NATS may be away before /readyz says so."""
 
 
-class TopSettings(NatsSettings):
+class TopSettings(AskingSettings):
     """What `top` can be told."""
 
     once: bool = False

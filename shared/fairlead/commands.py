@@ -23,9 +23,9 @@ from fairlead.protocol import names
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import History, Route
 from fairlead.settings import (
+    AskingSettings,
     CannotStart,
     Duration,
-    NatsSettings,
     Positional,
     Settings,
     Token,
@@ -66,7 +66,7 @@ class AsyncApiSettings(Settings):
     """Of the interface that the document describes."""
 
 
-class PublishSettings(NatsSettings):
+class PublishSettings(AskingSettings):
     """What `publish` can be told."""
 
     topic: Annotated[str, Positional(example="chat")]
@@ -107,7 +107,7 @@ class NatsConfigSettings(Settings):
     """Make a key for each role in this folder and print what nats-server is told of them, nothing else."""
 
 
-class DoctorSettings(NatsSettings):
+class DoctorSettings(AskingSettings):
     """What `doctor` can be told."""
 
     role: Annotated[

@@ -179,6 +179,18 @@ class NatsSettings(Settings):
         )
 
 
+class AskingSettings(NatsSettings):
+    """What commands are told that ask, tell, and end."""
+
+    @property
+    def servers(self) -> list[str]:
+        """As told; else the server of the `fairlead dev` that runs in this folder, if one does."""
+        from fairlead.dev import nats_server  # which reads settings, in turn
+
+        here = None if "nats" in self.model_fields_set else nats_server.running_here()
+        return [here] if here else super().servers
+
+
 class ProcessSettings(NatsSettings):
     """What every process that goes on until it is stopped is told."""
 

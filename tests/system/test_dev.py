@@ -100,6 +100,25 @@ def test_the_table_names_every_endpoint_and_what_to_try(folder: Path) -> None:
                 assert "hello" in str(client.recv(timeout=DEADLINE))
 
 
+def test_other_commands_of_the_folder_find_its_nats(folder: Path) -> None:
+    """Without being told where it is; what they are told comes first."""
+
+    def ask(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "fairlead", *argv],
+            cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, timeout=DEADLINE,
+        )  # fmt: skip
+
+    with dev(folder) as it, connect(it.websocket(), open_timeout=DEADLINE) as client:
+        told = ask("publish", "chat", "from a terminal")
+        assert told.returncode == 0, told.stderr
+        assert "from a terminal" in str(client.recv(timeout=DEADLINE))
+        assert len(json.loads(ask("top", "--once", "--json").stdout)["edges"]) == 1
+        elsewhere = ask("doctor", FAIRLEAD_NATS="nats://127.0.0.1:1")
+        assert "nats://127.0.0.1:1 cannot be reached" in elsewhere.stdout
+    assert "127.0.0.1:4222" in ask("doctor").stdout, "it is gone, and so is its address"
+
+
 def test_a_saved_file_makes_a_new_worker_and_drops_no_connection(folder: Path) -> None:
     with dev(folder) as it, connect(it.websocket(), open_timeout=DEADLINE) as client:
         (old,) = it.children("worker")

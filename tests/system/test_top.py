@@ -142,6 +142,6 @@ async def test_where_nats_is_not_it_says_where_it_looked() -> None:
     told = err.decode()
     assert program.returncode == 1
     assert told.startswith(
-        f"fairlead: NATS at nats://127.0.0.1:{nowhere.rpartition(':')[2]} did not"
+        f"fairlead: NATS at 127.0.0.1:{nowhere.rpartition(':')[2]} could not be used within 5 s: "
     )
     assert told.count("\n") == 1 and "secret" not in told

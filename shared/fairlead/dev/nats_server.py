@@ -79,14 +79,9 @@ class NatsServer:
         (self._folder / "nats.conf").unlink(missing_ok=True)
 
     async def _ready(self) -> bool:
-        for file in self._folder.glob("*.ports"):
-            try:
-                urls: list[str] = json.loads(file.read_bytes())["nats"]
-                self._port = int(urls[0].rpartition(":")[2])
-            except (OSError, ValueError, LookupError):
-                continue  # half written
-            return True
-        return False
+        port = _listening(self._folder)
+        self._port = port or self._port
+        return port is not None
 
     def _forget_ports(self) -> None:
         for file in self._folder.glob("*.ports"):
@@ -103,15 +98,40 @@ jetstream {{ store_dir: {store} }}
 """
 
 
+def _listening(folder: Path) -> int | None:
+    """The port of the server that has its files there, once it serves."""
+    for file in folder.glob("*.ports"):
+        try:
+            urls: list[str] = json.loads(file.read_bytes())["nats"]
+            return int(urls[0].rpartition(":")[2])
+        except (OSError, ValueError, LookupError):
+            continue  # half written
+    return None
+
+
+def running_here() -> str | None:
+    """The URL of the server of the `fairlead dev` that runs in this folder; None if none does."""
+    try:
+        with locked_folder(make=False):
+            return None  # nobody has it: what is told there is of one that was killed
+    except CannotStart:
+        port = _listening(FOLDER)
+    except OSError:
+        port = None
+    return None if port is None else f"nats://{LOOPBACK}:{port}"
+
+
 @contextmanager
-def locked_folder(folder: Path = FOLDER) -> Generator[Path]:
+def locked_folder(folder: Path = FOLDER, *, make: bool = True) -> Generator[Path]:
     """Make the folder if need be, and keep it for us alone; yields its absolute path.
 
     Raises:
         CannotStart: another `fairlead dev` has it; two servers on one store corrupt it.
+        OSError: there is none, and it is not to be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ".gitignore").write_text("*\n")
+    if make:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n")
     # The folder itself is locked, so that there is no lock file to leave behind; the kernel
     # lets go of it however we end.
     handle = os.open(folder, os.O_RDONLY)
