@@ -182,7 +182,7 @@ class EdgeApp:
             rooms = requested.rooms_of(match, query)
             resumed = requested.cursor_of(match.route, request.headers, query)
             if isinstance(resumed, cursor.End):
-                raise Over
+                raise Over("seen")
             if run is not None or isinstance(resumed, RunPlace):
                 asked = requested.run_of(match.route, run, dict(query).get("key", ""), resumed)
                 settled = requested.settled(host.bus.subjects, scope, query, match, rooms[0])
@@ -196,9 +196,9 @@ class EdgeApp:
         except Refused as refused:
             self._answered["sse", refused.status, refused.because] += 1
             await refused.response(scope, receive, send)
-        except Over:
+        except Over as over:
             self._answered["sse", 204, "over"] += 1
-            await Response(status_code=204)(scope, receive, send)
+            await Response(status_code=204, headers=over.headers)(scope, receive, send)
         except (ClientDisconnect, Left):
             self._answered["sse", LEFT, "left"] += 1
 

@@ -14,7 +14,7 @@ import asyncio
 import secrets
 import time
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from fairlead import runstore
 from fairlead.errors import BadName, NotStored
@@ -41,7 +41,20 @@ from fairlead_edge.viewer import Viewer
 
 
 class Over(Exception):
-    """There is nothing more to come: 204, so that an EventSource does not ask again."""
+    """There is nothing more to come: 204, so that an EventSource does not ask again.
+
+    Args:
+        how: `seen`, all of it; `forgotten`, what came after the cursor is lost; "" where it was ended.
+    """
+
+    def __init__(self, how: Literal["seen", "forgotten", ""] = "") -> None:
+        super().__init__(how)
+        self.how = how
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """For clients that may ask: an EventSource hears nothing of a 204."""
+        return {"fairlead-run-over": self.how} if self.how else {}
 
 
 class Asked(NamedTuple):
@@ -110,7 +123,7 @@ async def attach(
     begun, opening, first, last = await _found(host, settled, asked, who)
     place = asked.place
     if place is not None and last is not None and _seen_all(place, last):
-        raise Over
+        raise Over("seen")
     if place is None and first is not None and not first.begins:
         raise Refused(410, f"the first part of run {asked.run} is gone")
     room = await _log(host, asked.run)
@@ -253,7 +266,7 @@ async def _found(
             )
     except LookupError:
         if asked.place is not None:
-            raise Over from None
+            raise Over("forgotten") from None
         raise _unknown(asked.run) from None
     except (NotStored, TimeoutError) as error:
         raise Refused.without_nats("the run cannot be read", error) from None
