@@ -50,7 +50,8 @@ def written(capsys: pytest.CaptureFixture[str]) -> Generator[Written]:
     root.setLevel(level)
     structlog.reset_defaults()
     logging.getLogger("uvicorn.access").disabled = False
-    logging.getLogger("uvicorn.error").filters.clear()
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).filters.clear()
 
 
 def test_json_one_object_a_line(written: Written) -> None:
@@ -120,6 +121,15 @@ async def test_a_line_has_what_its_task_is_about_and_so_have_its_threads(written
         "in a task of its own"
     ] * 2
     assert not {"run", "user", "trace_id"} & lines[-1].keys()
+
+
+def test_an_end_of_tls_that_is_in_order_is_no_warning(written: Written) -> None:
+    """What CPython's sslproto.py says when NATS closes a connection, beside what matters."""
+    logs.configure(dev=False, process="worker")
+    loop = logging.getLogger("asyncio")
+    loop.warning("returning true from eof_received() has no effect when using ssl")
+    loop.warning("Executing %s took %.3f seconds", "f", 1.0)
+    assert "took 1.000 seconds" in written.line()["msg"]
 
 
 def test_what_a_task_is_about_is_asked_for_only_when_a_line_is_written(written: Written) -> None:

@@ -223,6 +223,13 @@ async def test_a_project_that_contradicts_itself_does_not_start(
     assert "BadDeclaration" in process.program.lines[-1] and said in process.program.lines[-1]
 
 
+async def test_a_project_without_a_workflow_is_told(app: System, tmp_path: Path) -> None:
+    """It may be meant, so the worker serves on."""
+    (tmp_path / "empty.py").write_text("from fairlead import project\napp = project()\n")
+    worker = await app.worker(str(tmp_path / "empty.py"))
+    await worker.says('"level":"warning","logger":"fairlead.worker","msg":"the project declares no')
+
+
 # Ports
 
 

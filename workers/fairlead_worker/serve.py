@@ -120,6 +120,8 @@ async def _work(
             readiness.serving = True
             process.settle()
             log.info("worker serves", build=build, routes=len(manifest.routes))
+            if not manifest.routes:
+                log.warning("the project declares no workflow; nothing is served")
             await stop.wait()
             readiness.draining = True
             await hands.leave(settings.drain_grace, now)
