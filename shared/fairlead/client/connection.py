@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack, overload
 import orjson
 
 from fairlead.client import frames, token, urls
+from fairlead.client.clock import Moment
 from fairlead.client.emitter import Emitter, Listener
 from fairlead.client.errors import FairleadError, ours, refused
 from fairlead.client.libraries import websockets
@@ -137,7 +137,11 @@ class Connection:
 
     @property
     def cursor(self) -> str | None:
-        """Of the newest message that came: a later `connect` can begin there."""
+        """Of the newest message that came, read or not: where the next attempt goes on.
+
+        A program that keeps its place for a later `connect`, over its own end, keeps instead the
+        `id` of the last message that it has handled: what waits to be read is lost with it.
+        """
         return self._session.cursor
 
     @overload
@@ -222,8 +226,18 @@ class Connection:
         asyncio.get_running_loop().call_soon(tell_whoever_listens)
 
     async def cancel(self, run: str, key: str | None = None) -> None:
-        """Stop a run that this connection may stop: its own, or with the key of another's."""
-        await self._say(frames.cancel(run=run, key=key))
+        """Stop a run that this connection may stop: its own, or with the key of another's.
+
+        Where the server refuses it, an `error` event says so.
+
+        Raises:
+            FairleadError: the connection is not open, so the server was not told.
+        """
+        if not await self._say(frames.cancel(run=run, key=key)):
+            raise ours(
+                f"the connection is not open, so nobody was told to stop run {run}: the run may "
+                "go on; once it is open again, cancel it again"
+            )
 
     async def refresh(self, token: str | None = None) -> None:
         """Give the server a new token before the old one expires; without one, the option
@@ -268,8 +282,8 @@ class Connection:
     def emit(self, name: str, detail: object) -> None:
         self._events.emit(name, detail)
 
-    def now(self) -> float:
-        return time.monotonic()
+    def now(self) -> Moment:
+        return Moment.now()
 
     # The connections, one after the other.
 
@@ -284,6 +298,9 @@ class Connection:
                 await self._wait(pause)
         except _Over as over:
             error = over.error
+        except Exception as unexpected:  # such as a port or a host that there cannot be
+            error = ours(f"no connection can be made to {self._url}: {unexpected!r}")
+            error.__cause__ = unexpected
         finally:
             self._finish(error)
 
@@ -337,7 +354,7 @@ class Connection:
             raise _Over(ours(f"{self._url} does not speak {SUBPROTOCOL}: is it a websocket "
                              "workflow of Fairlead?"))  # fmt: skip
         malformed: FairleadError | None = None
-        up_since: float | None = None
+        up_since: Moment | None = None
         self._socket = socket
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -353,7 +370,7 @@ class Connection:
                             self._become(StatusChange("waiting" if waits else "open"))
                 except websockets.ConnectionClosed:
                     pass  # how, the socket's close code says
-                except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+                except Exception as error:  # it lacks something, or that is of another kind
                     malformed = ours(
                         f"the server said what is no frame of {SUBPROTOCOL}: {error!r}"
                     )
@@ -366,7 +383,7 @@ class Connection:
             self._session.lost()
         if malformed is not None:
             raise _Over(malformed)
-        if up_since is not None and self.now() - up_since >= SETTLED:
+        if up_since is not None and self.now().since(up_since) >= SETTLED:
             self._backoff.settled()
         return self._lost(
             socket.close_code or _NO_CLOSE_FRAME, socket.close_reason or "", up_since is not None
@@ -390,7 +407,8 @@ class Connection:
             raise _Over(None)
         if not may_return(code):
             raise _Over(ours(reason or f"closed with {code}", code=code))
-        self._backoff.within = self._session.within
+        # Of this loss only: the attempts that follow may be lost before they hear anything.
+        self._backoff.within, self._session.within = self._session.within, None
         return code
 
     async def _write(self, socket: websockets.ClientConnection) -> None:
@@ -398,10 +416,13 @@ class Connection:
             while True:
                 await socket.send(await self._outgoing.get())
 
-    async def _say(self, frame: str) -> None:
+    async def _say(self, frame: str) -> bool:
+        """Send a frame that is of this moment; whether there was anybody to send it to."""
         if self._socket is not None and self._session.open:
             with contextlib.suppress(websockets.ConnectionClosed):
                 await self._socket.send(frame)
+                return True
+        return False
 
     async def _ask(self) -> str | None:
         return await token.ask(self._options.get("token"))

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from fairlead.client.clock import Moment
 from fairlead.client.errors import FairleadError, ours
 from fairlead.client.queue import Queue
 
@@ -59,7 +60,7 @@ class Sent:
             "waiting" for a worker.
         members: its data as it stands in its frame.
         ref: its number on the connection that is.
-        since: when it was first sent, in seconds.
+        since: when it was first sent.
         watched: whether anybody would see it fail.
         cancelled: whether it is not to be sent again.
     """
@@ -71,7 +72,7 @@ class Sent:
         self.state: SentState = "queued"
         self.members = members
         self.ref: int | None = None
-        self.since: float | None = None
+        self.since: Moment | None = None
         self.watched = False
         self.cancelled = False
         self._attempt = 1

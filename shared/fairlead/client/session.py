@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from fairlead.client import frames
+from fairlead.client.clock import Moment
 from fairlead.client.errors import FairleadError, ours
 from fairlead.client.sent import Message, Sent
 
@@ -69,9 +70,7 @@ class Host(Protocol):
         """Forget what nobody has read of this run."""
 
     def emit(self, name: str, detail: object) -> None: ...
-    def now(self) -> float:
-        """Seconds, of any clock that only grows."""
-        ...
+    def now(self) -> Moment: ...
 
 
 class Session:
@@ -152,7 +151,7 @@ class Session:
         """Take in a server's frame.
 
         Raises:
-            KeyError: it lacks what the protocol says.
+            Exception: it lacks what the protocol says, or that is of another kind.
         """
         # Whatever else a later server says is none of an older client's business.
         if meaning := self._meanings.get(frame["type"]):
@@ -243,26 +242,37 @@ class Session:
         """Send what is queued, in order, as much as may be unacknowledged."""
         if not self.open:
             return
+        self._give_up_what_is_old()
+        now = self._host.now()
+        # Nobody is called from here on, so nothing comes between that would be counted twice.
         free = self._window - sum(sent.ref is not None for sent in self._outbox)
-        for sent in [*self._outbox]:
+        for sent in self._outbox:
             if free <= 0:
                 return
-            if sent.ref is not None or sent.settled:
+            if sent.ref is not None:
                 continue
-            now = self._host.now()
             if sent.since is None:
                 sent.since = now
-            elif now - sent.since < REMEMBERED:
-                sent.restarted()
             else:
-                detail = (
-                    "the connection was lost before the answer came, too long ago to ask again "
-                    "without a double"
-                )
-                self._failed(sent, ours(detail, id=sent.id))
-                continue
+                sent.restarted()
             free -= 1
             self._ref += 1
             sent.ref = self._ref
             sent.state = "sent"
             self._host.write(frames.message(sent.ref, sent.id, sent.members))
+
+    def _give_up_what_is_old(self) -> None:
+        """Fail what can't be said again without a double; a listener may send or cancel then."""
+        now = self._host.now()
+        old = [
+            sent
+            for sent in self._outbox
+            if sent.ref is None and sent.since is not None and now.since(sent.since) >= REMEMBERED
+        ]
+        detail = (
+            "the connection was lost before the answer came, too long ago to ask again "
+            "without a double"
+        )
+        for sent in old:
+            if not sent.settled:
+                self._failed(sent, ours(detail, id=sent.id))

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 
@@ -25,6 +26,7 @@ from fairlead.client import (
     StatusChange,
     connect,
 )
+from fairlead.client.clock import Moment
 from fairlead.protocol.frames import SUBPROTOCOL
 from fairlead.testing.program import DEADLINE
 from fairlead.testing.waiting import until
@@ -216,6 +218,19 @@ async def test_a_drained_server_says_when_to_come_back(server: Scripted) -> None
         assert statuses[1].pause <= 0.02
 
 
+async def test_what_a_drained_server_said_is_of_one_return(server: Scripted) -> None:
+    """Those who come back to what is not there yet, as behind a balancer, spread out further."""
+    async with connected(server, retry=Retry(first=1e9, longest=1e9)) as (made, peer, statuses):
+        await peer.says("reconnect", within=20)
+        await peer.closes(1012)
+        await (await server.peer()).closes(1012)
+        await until(lambda: names(statuses).count("reconnecting") == 2, "it was lost again")
+    drained, lost = (each.pause for each in statuses if each.status == "reconnecting")
+    assert drained is not None
+    assert lost is not None
+    assert drained <= 0.02 < lost
+
+
 async def test_a_token_is_asked_for_before_each_attempt(server: Scripted) -> None:
     numbers = iter(range(1, 10))
 
@@ -264,7 +279,28 @@ async def test_what_is_no_edge_of_ours_is_named(server: Scripted) -> None:
             await anext(aiter(made))
 
 
-@pytest.mark.parametrize("frame", ["not JSON", '{"type":"ack"}', "[]"])
+@pytest.mark.parametrize("host", ["127.0.0.1:99999", f"{'a' * 64}.example"], ids=["port", "host"])
+async def test_what_can_never_be_reached_is_an_error_that_says_why(host: str) -> None:
+    async with connect(f"ws://{host}/room") as made:
+        sent = made.send("hello")
+        with pytest.raises(FairleadError, match="no connection can be made") as caught:
+            await anext(aiter(made))
+        assert caught.value.__cause__ is not None
+        with pytest.raises(FairleadError, match="no connection can be made"):
+            await sent
+    assert await made.wait_closed() is caught.value
+
+
+NONSENSE = [
+    "not JSON",
+    '{"type":"ack"}',
+    "[]",
+    '{"type":"message","data":"a","encoding":"base64"}',
+    '{"type":"error","error":"no problem"}',
+]
+
+
+@pytest.mark.parametrize("frame", NONSENSE)
 async def test_a_server_that_talks_nonsense_is_left(server: Scripted, frame: str) -> None:
     async with connected(server) as (made, peer, _):
         await peer.socket.send(frame)
@@ -336,6 +372,31 @@ async def test_a_run_is_cancelled_by_its_id_another_s_with_its_key(server: Scrip
         assert await peer.hears() == {"type": "cancel", "run": "q", "key": "k"}
 
 
+async def test_who_cannot_be_asked_to_cancel_a_run_is_an_error(server: Scripted) -> None:
+    async with connected(server, retry=Retry(1e9, 1e9)) as (made, peer, _):
+        peer.cuts()
+        await until(lambda: made.status == "reconnecting", "it has noticed")
+        with pytest.raises(FairleadError, match="not open.*the run may go on"):
+            await made.cancel("r")
+        await made.refresh("fresh")  # the next attempt asks for one of its own
+    with pytest.raises(FairleadError, match="not open.*the run may go on"):
+        await made.cancel("r")
+
+
+async def test_a_cancel_that_meets_the_end_of_its_connection_is_an_error(server: Scripted) -> None:
+    async with connected(server, retry=Retry(1e9, 1e9)) as (made, peer, _):
+        made._socket = Gone()  # type: ignore[assignment]  # as in the moment before that is noticed
+        with pytest.raises(FairleadError, match="the run may go on"):
+            await made.cancel("r")
+
+
+class Gone:
+    """A socket whose end has just come."""
+
+    async def send(self, _: str) -> None:
+        raise ConnectionClosedError(None, None)
+
+
 async def test_leaving_ends_its_tasks_and_says_good_bye(server: Scripted) -> None:
     before = asyncio.all_tasks()
     async with connected(server) as (made, peer, _):
@@ -387,7 +448,6 @@ async def test_while_nobody_is_there_it_goes_on_trying() -> None:
     made.on("status", lambda change: pauses.append(change.pause))
     async with made:
         await made.refresh()  # no token, no connection: nothing to say
-        await made.cancel("r")
         await until(lambda: len(pauses) >= 3, "it tried again")
 
 
@@ -409,8 +469,8 @@ async def test_closing_what_was_not_entered_is_no_error(server: Scripted) -> Non
 class LongLived(Connection):
     """A connection for which seconds go by like hours."""
 
-    def now(self) -> float:
-        return super().now() * 3600
+    def now(self) -> Moment:
+        return Moment(*(seconds * 3600 for seconds in super().now()))
 
 
 async def test_a_loss_after_a_while_is_a_first_one_again(server: Scripted) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fairlead.client import FairleadError
+from fairlead.client.clock import Moment
 from fairlead.client.errors import ours
 from fairlead.client.frames import encoded
 from fairlead.client.sent import Message, Sent
@@ -22,6 +23,7 @@ class Played:
         self.delivered: list[Message] = []
         self.events: list[tuple[str, Any]] = []
         self.clock = 0.0
+        self.asleep = 0.0
         self.session = Session(self, cursor)
 
     def write(self, frame: str) -> None:
@@ -36,8 +38,8 @@ class Played:
     def emit(self, name: str, detail: object) -> None:
         self.events.append((name, detail))
 
-    def now(self) -> float:
-        return self.clock
+    def now(self) -> Moment:
+        return Moment(self.clock, self.clock + self.asleep)
 
     def hears(self, type: str, **members: Any) -> None:
         self.session.received({"type": type, **members})
@@ -160,6 +162,17 @@ async def test_after_two_minutes_nothing_is_repeated(it: Played) -> None:
     assert it.said[4:] == ["late"]
     assert ["too long ago" in (await failure(sent)).detail for sent in (a, b)] == [True, True]
     assert late.state == "sent"
+
+
+async def test_the_two_minutes_go_by_also_while_a_laptop_sleeps(it: Played) -> None:
+    """Its monotonic clock may stand still meanwhile; the server's does not."""
+    it.welcome()
+    sent = it.send("a")
+    it.session.lost()
+    it.asleep = 3600.0
+    it.welcome()
+    assert it.said == ["a"]
+    assert "too long ago" in (await failure(sent)).detail
 
 
 async def test_cancel_asks_the_server_where_it_has_it_and_forgets_it_where_not(it: Played) -> None:
@@ -302,3 +315,19 @@ async def test_a_listener_may_cancel_what_is_about_to_be_sent() -> None:
     played.welcome(window=1)
     assert (old.state, late.state) == ("failed", "failed")
     assert played.said == ["old"]
+
+
+async def test_a_listener_may_send_again_what_is_given_up_without_overrunning_the_window() -> None:
+    played = Played()
+    played.welcome(window=2)
+    played.send("a")
+    played.send("b")
+    played.session.lost()
+    played.send("new")
+    played.clock = 200.0
+    again = map(str, range(2))
+    played.emit = lambda name, detail: played.send(next(again))  # type: ignore[method-assign]
+    played.welcome(window=2, recovered=True)
+    assert played.said[2:] == ["new", "0"], "the 17th of 16 would be a final 4501"
+    played.hears("ack", ref=3)
+    assert played.said[4:] == ["1"]
