@@ -30,6 +30,9 @@ SILENCE = 45.0
 """Seconds without a byte, after which the stream is taken for cut: a server says something each
 15 s."""
 
+TIMEOUT = httpx.Timeout(PATIENCE, read=SILENCE)
+"""Of each request, whoever's client makes it."""
+
 T = TypeVar("T")
 
 
@@ -73,7 +76,8 @@ class RunOptions(TypedDict, total=False):
         format: as the trigger says it; "text" leaves the data as it is.
         token: asked before each request; it travels as `Authorization: Bearer`.
         retry: the pauses between attempts.
-        client: an httpx client of yours, for a proxy or certificates; it stays open.
+        client: an httpx client of yours, for a proxy or certificates; it stays open. Its timeouts
+            are not used: they are too short for a workflow that thinks.
     """
 
     method: str
@@ -91,8 +95,9 @@ class Run:
 
     It is asked for when it is first read, and read as fast as the loop goes, so that a slow
     reader slows the workflow down. A loop that is left early closes the stream, and the workflow's
-    `on_disconnect` decides what becomes of the run. It ends with the run, raises a FairleadError where that failed,
-    and goes on by itself after a cut where the server keeps its output.
+    `on_disconnect` decides what becomes of the run. It ends with the run, and raises a
+    FairleadError where that failed. After a cut it goes on by itself where the server keeps the
+    run's output, and raises where that is kept no longer (410); another run is never begun.
 
     Attributes:
         id, key: of the run; with them others attach to it and cancel it. None until known.
@@ -112,6 +117,8 @@ class Run:
         self._persistent = persistent
         self._events = Emitter("status", "gap", "restart")
         self._backoff = Backoff(options.get("retry"))
+        # What the application attaches to has begun already: to ask again begins nothing.
+        self._attached = urls.has(self._url, "run")
         self._kept = False
         self._begun = False
         self._over = False
@@ -160,7 +167,9 @@ class Run:
             return
         async with self._client() as client:
             try:
-                answer = await client.delete(self._attached(), headers=await self._headers())
+                answer = await client.delete(
+                    self._place(), headers=await self._headers(), timeout=TIMEOUT
+                )
             except httpx.HTTPError as error:
                 raise _unreached(error) from error
         # 404, 410: it is gone. 405: it lives no longer than its stream.
@@ -240,7 +249,8 @@ class Run:
                     yield item
                 if self._over:
                     return
-        if not self._kept and not self._persistent and self.cursor is None:
+        # A cursor says nothing: that of a room beside the run would begin another one.
+        if not (self._kept or self._persistent or self._attached):
             raise ours("the stream broke before its end, and the server does not keep it")
         self._backoff.within = parser.retry
 
@@ -258,12 +268,15 @@ class Run:
                 self.attempt = found["attempt"]
                 self._events.emit("restart", Restart(found["run"], self.attempt))
             case "resumed":
-                if not said(event.data)["recovered"]:
+                if said(event.data)["recovered"]:
+                    self._kept = True  # found by a cursor: no run was begun for this answer
+                else:
                     self._missed("reconnect")
             case "cursor":
                 self.cursor = said(event.data)["cursor"]
             case "gap":
                 self.cursor = said(event.data)["cursor"]
+                self._kept = True  # only what is kept has such a hole
                 self._missed("history")
             case "base64":
                 return Item(base64.b64decode(event.data), "message", event.id, self.attempt)
@@ -301,32 +314,50 @@ class Run:
             at_once = False
 
     async def _request(self, client: httpx.AsyncClient) -> httpx.Response:
+        answer = await client.send(await self._next(client), stream=True)
+        self.id = self.id or answer.headers.get("fairlead-run")
+        self.key = self.key or answer.headers.get("fairlead-run-token")
+        self.trace = self.trace or answer.headers.get("fairlead-trace")
+        try:
+            await self._check(answer)
+        except BaseException:
+            await answer.aclose()
+            raise
+        return answer
+
+    async def _next(self, client: httpx.AsyncClient) -> httpx.Request:
+        """The first request, or the one that goes on from where the last answer broke."""
         headers = await self._headers()
         headers["accept"] = "text/event-stream"
         if self.cursor is not None:
             headers["last-event-id"] = self.cursor
-        if self._kept:
-            request = client.build_request("GET", self._attached(), headers=headers)
-        else:
-            kind, content = _encoded(self._options.get("body"))
-            if kind and "content-type" not in headers:
-                headers["content-type"] = kind
-            method = self._options.get("method", "GET" if content is None else "POST")
-            request = client.build_request(method, self._url, headers=headers, content=content)
-        answer = await client.send(request, stream=True)
-        self.id = self.id or answer.headers.get("fairlead-run")
-        self.key = self.key or answer.headers.get("fairlead-run-token")
-        self.trace = self.trace or answer.headers.get("fairlead-trace")
-        kind = answer.headers.get("content-type", "")
-        stream = answer.is_success and kind.startswith("text/event-stream")
-        if stream or answer.status_code == httpx.codes.NO_CONTENT:
-            return answer
-        async with contextlib.aclosing(answer):
-            if answer.is_success:
-                raise ours("the answer is no event stream")
-            raise refused(answer.status_code, answer.headers, await answer.aread())
+        if self._kept and self.id is not None:
+            return client.build_request("GET", self._place(), headers=headers, timeout=TIMEOUT)
+        kind, content = _encoded(self._options.get("body"))
+        if kind and "content-type" not in headers:
+            headers["content-type"] = kind
+        method = self._options.get("method", "GET" if content is None else "POST")
+        return client.build_request(
+            method, self._url, headers=headers, content=content, timeout=TIMEOUT
+        )
 
-    def _attached(self) -> str:
+    async def _check(self, answer: httpx.Response) -> None:
+        """See that it can be read, or says that all was (204).
+
+        Raises:
+            FairleadError: neither of them.
+        """
+        if answer.headers.get("fairlead-run-over") == "forgotten":
+            detail = f"the run is no longer kept; what it said after {self.cursor} is lost"
+            raise FairleadError({"status": 410, "detail": detail})
+        if not answer.is_success:
+            raise refused(answer.status_code, answer.headers, await answer.aread())
+        kind = answer.headers.get("content-type", "")
+        over = answer.status_code == httpx.codes.NO_CONTENT
+        if not over and not kind.startswith("text/event-stream"):
+            raise ours("the answer is no event stream")
+
+    def _place(self) -> str:
         """Where this run is, once it has begun."""
         return urls.with_query(self._url, run=self.id, key=self.key)
 
@@ -343,7 +374,7 @@ class Run:
         if "client" in self._options:
             yield self._options["client"]
         else:
-            async with httpx.AsyncClient(timeout=httpx.Timeout(PATIENCE, read=SILENCE)) as client:
+            async with httpx.AsyncClient() as client:
                 yield client
 
 

@@ -15,6 +15,12 @@ def with_query(url: str, **members: str | None) -> str:
     return urlunsplit(parts._replace(query=urlencode([*query, *given.items()])))
 
 
+def has(url: str, name: str) -> bool:
+    """Whether the URL has a query parameter of this name."""
+    query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
+    return any(each == name for each, _ in query)
+
+
 def over_websocket(url: str) -> str:
     """`http:` becomes `ws:`, `https:` becomes `wss:`.
 

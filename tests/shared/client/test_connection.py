@@ -220,7 +220,7 @@ async def test_a_drained_server_says_when_to_come_back(server: Scripted) -> None
 
 async def test_what_a_drained_server_said_is_of_one_return(server: Scripted) -> None:
     """Those who come back to what is not there yet, as behind a balancer, spread out further."""
-    async with connected(server, retry=Retry(first=1e9, longest=1e9)) as (made, peer, statuses):
+    async with connected(server, retry=Retry(first=1e9, longest=1e9)) as (_, peer, statuses):
         await peer.says("reconnect", within=20)
         await peer.closes(1012)
         await (await server.peer()).closes(1012)
@@ -376,15 +376,15 @@ async def test_who_cannot_be_asked_to_cancel_a_run_is_an_error(server: Scripted)
     async with connected(server, retry=Retry(1e9, 1e9)) as (made, peer, _):
         peer.cuts()
         await until(lambda: made.status == "reconnecting", "it has noticed")
-        with pytest.raises(FairleadError, match="not open.*the run may go on"):
+        with pytest.raises(FairleadError, match=r"not open.*the run may go on"):
             await made.cancel("r")
         await made.refresh("fresh")  # the next attempt asks for one of its own
-    with pytest.raises(FairleadError, match="not open.*the run may go on"):
+    with pytest.raises(FairleadError, match=r"not open.*the run may go on"):
         await made.cancel("r")
 
 
 async def test_a_cancel_that_meets_the_end_of_its_connection_is_an_error(server: Scripted) -> None:
-    async with connected(server, retry=Retry(1e9, 1e9)) as (made, peer, _):
+    async with connected(server, retry=Retry(1e9, 1e9)) as (made, _peer, _):
         made._socket = Gone()  # type: ignore[assignment]  # as in the moment before that is noticed
         with pytest.raises(FairleadError, match="the run may go on"):
             await made.cancel("r")

@@ -151,8 +151,23 @@ async def test_a_run_that_is_kept_is_attached_to_again_behind_what_was_read(
     assert second.body == ""
 
 
-async def test_204_it_has_ended_and_all_of_it_was_read(server: Scripted) -> None:
-    server.answers = [Answer(f"{BEGIN}id: c1\ndata: 1\n\n"), Answer(status=204)]
+async def test_a_run_that_is_no_longer_kept_was_not_read_to_its_end(server: Scripted) -> None:
+    """A 204 alone would look like it: an EventSource has to stop there, too."""
+    forgotten = Answer(status=204, headers={"fairlead-run-over": "forgotten"})
+    server.answers = [Answer(f"{BEGIN}id: c1\ndata: 1\n\n"), forgotten]
+    running = run(server.url, retry=AT_ONCE)
+    items = aiter(running)
+    assert (await anext(items)).data == 1
+    with pytest.raises(FairleadError, match="no longer kept; what it said after c1 is") as caught:
+        await anext(items)
+    assert caught.value.status == 410
+
+
+@pytest.mark.parametrize("headers", [{}, {"fairlead-run-over": "seen"}], ids=["", "seen"])
+async def test_204_it_has_ended_and_all_of_it_was_read(
+    server: Scripted, headers: dict[str, str]
+) -> None:
+    server.answers = [Answer(f"{BEGIN}id: c1\ndata: 1\n\n"), Answer(status=204, headers=headers)]
     assert await read(server) == [1]
 
 
@@ -184,6 +199,45 @@ async def test_a_stream_that_is_not_kept_fails_when_it_is_cut(server: Scripted) 
     server.answers = [Answer("data: 1\n\n", cut=True, headers={"fairlead-run": "r1"})]
     with pytest.raises(FairleadError, match="broke before its end"):
         await read(server)
+
+
+async def test_a_run_beside_a_room_with_history_is_not_begun_again(server: Scripted) -> None:
+    """The cursors are the room's: with them another run would begin."""
+    server.answers = [Answer("id: room1\ndata: 1\n\n", cut=True, headers=NAMED), Answer(END)]
+    with pytest.raises(FairleadError, match="broke before its end"):
+        await read(server)
+    assert server.lines == ["GET /ask"]
+
+
+RECOVERED = 'event: resumed\ndata: {"recovered":true}\n\n'
+LATE = 'event: resumed\ndata: {"recovered":false}\n\nevent: gap\ndata: {"cursor":"c5"}\n\n'
+
+
+@pytest.mark.parametrize("begin", [RECOVERED, LATE], ids=["in time", "too late for some of it"])
+async def test_a_run_that_was_found_by_a_cursor_is_attached_to_again(
+    server: Scripted, begin: str
+) -> None:
+    """The server says which it is in the head alone; that it keeps it, by what it gives back."""
+    server.answers = [Answer(f"{begin}id: c6\ndata: 6\n\n", cut=True, headers=NAMED), Answer(END)]
+    assert (await read(server, cursor="c3"))[-1] == 6
+    assert server.lines == ["GET /ask", "GET /ask?run=r1&key=k1"]
+    assert server.asked[1].headers["last-event-id"] == "c6"
+
+
+async def test_who_attached_by_an_id_attaches_again(server: Scripted) -> None:
+    """Also where the cut came before the first event: nothing can begin there."""
+    server.url += "?run=r1&key=k1"
+    server.answers = [Answer(cut=True, headers=NAMED), Answer(f"id: c4\ndata: 4\n\n{END}")]
+    assert await read(server, cursor="c3") == [4]
+    assert server.lines == ["GET /ask?run=r1&key=k1"] * 2
+
+
+async def test_who_reads_along_a_run_that_is_not_kept_misses_what_a_cut_swallows(
+    server: Scripted,
+) -> None:
+    server.url += "?run=r1&key=k1"
+    server.answers = [Answer("data: 1\n\n", cut=True, headers=NAMED), Answer(f"data: 3\n\n{END}")]
+    assert await read(server) == [1, Gap(None, "reconnect"), 3]
 
 
 async def test_what_was_refused_is_a_problem_and_a_run_is_asked_for_once(server: Scripted) -> None:
@@ -288,6 +342,16 @@ async def test_a_client_of_one_s_own_is_used_and_stays_open(server: Scripted) ->
         for _ in range(2):
             assert await read(server, client=client) == []
     assert [asked.headers["x-of"] for asked in server.asked] == ["mine", "mine"]
+
+
+async def test_a_client_of_one_s_own_has_the_patience_of_ours(server: Scripted) -> None:
+    """Its 5 s without a byte would be too little for a model that thinks."""
+    server.answers = [Answer(f"{BEGIN}data: 1\n\n", hold=True), Answer(status=204)]
+    async with httpx.AsyncClient(timeout=0.0) as client:
+        running = run(server.url, client=client)
+        async for _ in running:
+            await running.cancel()
+    assert server.lines == ["GET /ask", "DELETE /ask?run=r1&key=k1"]
 
 
 async def test_a_stream_is_read_once(server: Scripted) -> None:

@@ -14,6 +14,16 @@ def test_parameters_replace_others_of_their_name_and_keep_the_rest() -> None:
     )
 
 
+def test_a_parameter_is_there_or_not() -> None:
+    url = "http://host/ask?run=&a=key"
+    assert [urls.has(url, name) for name in ("run", "a", "key", "ask")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
 def test_one_url_serves_both_transports() -> None:
     assert urls.over_websocket("https://host/a?b=c") == "wss://host/a?b=c"
     assert urls.over_websocket("ws://host/a") == "ws://host/a"
