@@ -17,6 +17,28 @@ from fairlead.testing.program import DEADLINE
 
 SUBPROTOCOL = websockets.Subprotocol("fairlead.v1")
 
+SHOWN = 200
+"""Characters of what came last, where what was waited for did not come."""
+
+
+@asynccontextmanager
+async def _within_the_deadline(what: str, last: object) -> AsyncIterator[None]:
+    """Wait for something.
+
+    Args:
+        last: what came before it; None where nothing did.
+
+    Raises:
+        TimeoutError: it did not come.
+    """
+    try:
+        async with asyncio.timeout(DEADLINE):
+            yield
+    except TimeoutError:
+        before = "nothing came before" if last is None else f"the last was {last!r}"
+        shown = before if len(before) <= SHOWN else f"{before[:SHOWN]}…"
+        raise TimeoutError(f"not within {DEADLINE:g} s: {what}; {shown}") from None
+
 
 class V1:
     """A client of `fairlead.v1`, frame by frame; it does not reconnect by itself.
@@ -31,6 +53,7 @@ class V1:
         self.welcome: dict[str, Any] = {}
         self.cursor: str | None = None
         self._refs = itertools.count(1)
+        self._last: dict[str, Any] | None = None
 
     @property
     def id(self) -> str:
@@ -38,11 +61,19 @@ class V1:
         return str(self.welcome["connection"])
 
     async def next(self) -> dict[str, Any]:
-        """The next frame, within the deadline."""
-        async with asyncio.timeout(DEADLINE):
+        """The next frame.
+
+        Raises (as all that wait for a frame):
+            TimeoutError: none came within the deadline; it says what was waited for.
+        """
+        return await self._next("a frame")
+
+    async def _next(self, what: str) -> dict[str, Any]:
+        async with _within_the_deadline(what, self._last):
             frame = await self.socket.recv()
         assert isinstance(frame, str), "fairlead.v1 is text frames"
         found: dict[str, Any] = json.loads(frame)
+        self._last = found
         self.cursor = found.get("cursor") or self.cursor
         if found["type"] == "message":
             self.cursor = found.get("id") or self.cursor
@@ -50,8 +81,11 @@ class V1:
 
     async def until(self, type: str, **members: Any) -> dict[str, Any]:
         """The next frame of a type that has these members; others are passed over."""
+        what = f"a frame of type {type}"
+        if members:
+            what += f" with {members}"
         while True:
-            frame = await self.next()
+            frame = await self._next(what)
             if frame["type"] == type and members.items() <= frame.items():
                 return frame
 
@@ -63,10 +97,10 @@ class V1:
         """One frame of each of these types, in whatever order they come: the room's own copy
         of a message may be before or after its ack."""
         found: dict[str, dict[str, Any]] = {}
-        while len(found) < len(types):
-            frame = await self.next()
-            if frame["type"] in types:
-                found.setdefault(frame["type"], frame)
+        while missing := [type for type in types if type not in found]:
+            frame = await self._next(f"a frame of type {' or '.join(missing)}")
+            if frame["type"] in missing:
+                found[frame["type"]] = frame
         return [found[type] for type in types]
 
     async def send(self, data: Any, **members: Any) -> int:
@@ -87,8 +121,11 @@ class V1:
 
 
 def raw(url: str, **options: Any) -> websockets.connect:
-    """A raw WebSocket client of the `websockets` package, an async context manager."""
-    return websockets.connect(url, compression=None, **options)
+    """A raw WebSocket client of the `websockets` package, an async context manager.
+
+    Frames may have any size: a room's message is as large as NATS lets its publisher send.
+    """
+    return websockets.connect(url, compression=None, **{"max_size": None, **options})
 
 
 @asynccontextmanager
@@ -113,6 +150,7 @@ class Events:
         self.status = 0
         self.headers: dict[str, str] = {}
         self._buffer = b""
+        self._last: bytes | None = None
 
     @classmethod
     async def open(
@@ -125,7 +163,7 @@ class Events:
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         writer.write("\r\n".join([*lines, "", ""]).encode() + body)
         events = cls(reader, writer)
-        async with asyncio.timeout(DEADLINE):
+        async with _within_the_deadline(f"the answer to {method} {path}", None):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
         first, *rest = head.split("\r\n")
         events.status = int(first.split()[1])
@@ -136,16 +174,21 @@ class Events:
         return events
 
     async def bytes(self) -> bytes:
-        """The next event as it stands on the wire, up to its blank line; b"" at the end."""
+        """The next event as it stands on the wire, up to its blank line; b"" at the end.
+
+        Raises (as `next`):
+            TimeoutError: nothing came within the deadline; it says what came last.
+        """
         while b"\n\n" not in self._buffer:
-            async with asyncio.timeout(DEADLINE):
+            async with _within_the_deadline("an event", self._last):
                 size = int((await self._reader.readline()).strip() or b"0", 16)
                 if size == 0:
                     return b""
                 self._buffer += await self._reader.readexactly(size)
                 await self._reader.readexactly(2)
         event, _, self._buffer = self._buffer.partition(b"\n\n")
-        return event + b"\n\n"
+        self._last = event + b"\n\n"
+        return self._last
 
     async def next(self) -> dict[str, str]:
         """The next event's fields; comments are under ""."""

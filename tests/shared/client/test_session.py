@@ -326,7 +326,11 @@ async def test_a_listener_may_send_again_what_is_given_up_without_overrunning_th
     played.send("new")
     played.clock = 200.0
     again = map(str, range(2))
-    played.emit = lambda name, detail: played.send(next(again))  # type: ignore[method-assign]
+
+    def emit(name: str, detail: object) -> None:
+        played.send(next(again))
+
+    played.emit = emit  # type: ignore[method-assign]
     played.welcome(window=2, recovered=True)
     assert played.said[2:] == ["new", "0"], "the 17th of 16 would be a final 4501"
     played.hears("ack", ref=3)
