@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import math
 import os
 import secrets
 import threading
@@ -34,6 +33,10 @@ from fairlead.telemetry import Tracing
 
 REFRESH = 1.0
 """Seconds, at least, between two looks for topics that were not known."""
+
+GOOD_FOR = 60.0
+"""Seconds after which topics that are known are looked for again: a deploy may have given one of them
+a history, without which nothing that is published to it is stored, nor known as said before."""
 
 T = TypeVar("T")
 B = TypeVar("B", bound="AppBus | SyncAppBus")
@@ -144,17 +147,18 @@ class LookingPublisher(Publisher):
     """A publisher that finds out by itself what workers have declared, once it is asked to.
 
     Args:
-        good_for: seconds after which what was found is looked for again.
+        good_for: seconds after which what was found is looked for again, before the next message.
         tracing: as that of `Publisher`.
     """
 
     def __init__(
-        self, bus: Bus, good_for: float = math.inf, tracing: Tracing | None = None
+        self, bus: Bus, good_for: float = GOOD_FOR, tracing: Tracing | None = None
     ) -> None:
         super().__init__(bus, lambda: self._known, tracing)
         self._good_for = max(REFRESH, good_for)
         self._known: dict[str, History | None] = {}
         self._looked = -REFRESH
+        self._due = 0.0
         self._looking = asyncio.Lock()
 
     async def publish(
@@ -162,18 +166,32 @@ class LookingPublisher(Publisher):
         trace: str = "",
     ) -> str | None:  # fmt: skip
         """As `Publisher.publish`; also waits for NATS, if it is asked."""
-        known = template_of(topic, self._known) is not None
-        if not known or time.monotonic() - self._looked > self._good_for:
+        if template_of(topic, self._known) is None:
             await self._look()
+        elif time.monotonic() >= self._due:
+            await self._look_again()
         return await super().publish(topic, channel, data_type, data, id, trace)
 
     async def _look(self) -> None:
         async with self._looking:  # one look is enough for all who wait
-            if time.monotonic() - self._looked < REFRESH:
+            if time.monotonic() - self._looked >= REFRESH:
+                await self._read()
+
+    async def _look_again(self) -> None:
+        """Look for what has changed; where nobody says it now, what is known will do meanwhile."""
+        async with self._looking:
+            if time.monotonic() < self._due:
                 return
-            await self._bus.ready()
-            self._known = await declared(self._bus)
-            self._looked = time.monotonic()
+            try:
+                await self._read()
+            except Exception:  # whatever NATS says: a room without history needs no JetStream
+                self._due = time.monotonic() + REFRESH
+
+    async def _read(self) -> None:
+        await self._bus.ready()
+        self._known = await declared(self._bus)
+        self._looked = time.monotonic()
+        self._due = self._looked + self._good_for
 
 
 async def declared(bus: Bus) -> dict[str, History | None]:
