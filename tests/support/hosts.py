@@ -4,7 +4,6 @@ three nats-servers, HAProxy with the configuration of `deploy/` before the edges
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +21,7 @@ T = TypeVar("T")
 
 NATS = ("nats-1", "nats-2", "nats-3")
 HAPROXY = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
+NAMES = str(Path(__file__).parent / "names.py")
 MOST_EDGES = 4
 
 CONFIG = """
@@ -101,6 +101,7 @@ class Hosts:
     def __init__(self, net: Network, stack: ExitStack, folder: Path) -> None:
         self._stack = stack
         self._folder = folder
+        self._names = folder / "names"  # what `edge` stands for, as names.py tells it
         names = [f"edge-{n}" for n in range(1, MOST_EDGES + 1)]
         self.net = net
         for name in (*NATS, *names, *(f"worker-{n}" for n in range(1, 7)), "balancer", "client"):
@@ -167,6 +168,7 @@ class Hosts:
         await until_ready(edge.admin("/readyz"))
         await edge.serves("/logs/v1/large")
         self.edges[name] = edge
+        self._names.write_text("\n".join(edge.host.address for edge in self.edges.values()))
         return edge
 
     async def start_worker(self, name: str) -> None:
@@ -178,19 +180,18 @@ class Hosts:
         self.workers[name] = worker
 
     async def _start_balancer(self) -> None:
-        """HAProxy as `deploy/` has it, but for where the edges are; those that may come are known."""
-        edges = [f"edge-{n}" for n in range(1, MOST_EDGES + 1)]
-        found, lines = [f"    server {e} {self.net.hosts[e].address}:8000\n" for e in edges], []
-        for line in HAPROXY.read_text().splitlines(keepends=True):
-            if re.match(r"    server edge-", line):
-                lines += found
-                found = []
-            else:
-                lines.append(line)
+        """HAProxy as `deploy/` has it; it finds the edges by their name, as in a container."""
+        host = self.front.host
+        names = self._run(host, sys.executable, NAMES, host.address, str(self._names))
+        await asyncio.to_thread(names.wait_for, "names are told")
+        resolv = self._folder / "resolv.conf"
+        resolv.write_text(f"nameserver {host.address}\n")
         path = self._folder / "haproxy.cfg"
         # This machine may let a process open fewer files than a container is given.
-        path.write_text("".join(lines).replace("maxconn 16000", "maxconn 4000"))
-        self._run(self.front.host, "haproxy", "-db", "-f", str(path))
+        path.write_text(HAPROXY.read_text().replace("maxconn 16000", "maxconn 4000"))
+        # A mount of its own: the machine's name server stays what it is.
+        script = f"mount --bind {resolv} /etc/resolv.conf && exec haproxy -db -f {path}"
+        self._run(host, "unshare", "--mount", "sh", "-c", script)
         await until(self._serves, "the balancer has found an edge")
 
     async def _serves(self) -> bool:
