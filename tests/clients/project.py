@@ -125,6 +125,13 @@ async def kept(ctx: SSE) -> AsyncIterator[int]:
         yield number
 
 
+@support.sse("/brief", tag="stream", method="post", resume="1s", on_disconnect="continue")
+async def brief(ctx: SSE) -> AsyncIterator[int]:
+    """The same, whoever is there to read it; soon after its end it is forgotten."""
+    async for number in _until_there(ctx.body.decode()):
+        yield number
+
+
 @support.sse("/unwatched", tag="stream", method="post", on_disconnect="continue")
 async def unwatched(ctx: SSE) -> AsyncIterator[int]:
     """The same, whoever is there to read it."""

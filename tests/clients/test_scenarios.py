@@ -20,8 +20,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from support.agents import Agent, in_browser, in_node, in_python, pages
 from support.chromium import chromium
-from support.line import line_to
-from support.system import Edge, NatsServer, System, system, until
+from support.line import Nowhere, line_to
+from support.system import Edge, NatsServer, System, request, system, until
 
 PROJECT = str(Path(__file__).with_name("project.py"))
 
@@ -504,6 +504,31 @@ async def test_a_run_that_is_kept_is_read_on_over_another_edge(
         await client.says("stream", ended=True)
         assert client.all("stream", "read") == [*range(11)]
         assert client.all("stream", "gap") == []
+
+
+@with_each
+async def test_who_comes_back_to_a_run_that_is_no_longer_kept_is_told_that_something_is_lost(
+    client: Agent, standing: Fleet, tmp_path: Path
+) -> None:
+    """As a laptop does that was shut meanwhile. It must not look like the end of what was said."""
+    url, go = standing.edge.http(f"{STREAM}/brief"), tmp_path / "go"
+    async with line_to(standing.edge) as line:
+        await client.stream(line.http(f"{STREAM}/brief"), body=str(go))
+        await client.says("stream", read=9, cursor=True)
+        await client.does("tell", of="stream")
+        run = (await client.says("stream", "told"))["told"]
+        line.edge = Nowhere()
+        await line.cut()
+        go.touch()
+
+        async def forgotten() -> bool:
+            return (await request(f"{url}?run={run['id']}&key={run['key']}"))[0] == 404
+
+        await until(forgotten, "the run is forgotten")
+        line.edge = standing.edge
+        failed = (await client.says("stream", "failed"))["failed"]
+        assert (failed["status"], run["cursor"] in failed["detail"]) == (410, True)
+        assert client.all("stream", "read") == [*range(10)]
 
 
 @with_each
