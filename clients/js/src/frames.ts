@@ -46,10 +46,23 @@ function toBase64(bytes: Uint8Array): string {
 }
 
 /**
+ * JSON that a server can read: half a surrogate pair, as of an emoji that was cut in two, becomes
+ * U+FFFD, as wherever a string becomes UTF-8. JSON.stringify writes it as an escape (and no whole
+ * pair as two), which would make the frame no JSON to a strict parser.
+ *
+ * @returns undefined for what JSON has no word for
+ */
+export function toJson(value: unknown): string | undefined {
+  const text = JSON.stringify(value) as string | undefined;
+  return text?.replace(/\\(\\|ud[89a-f]..)/g, (found, what) => (what === "\\" ? found : "\ufffd"));
+}
+
+/**
  * The members of a message frame that hold its data, as they stand in the frame: so it is encoded
  * once, and a later change of the value changes nothing that was said.
  *
- * @throws TypeError for what JSON has no word for, RangeError for what is too large
+ * @throws TypeError for what JSON has no word for or is nested deeper than 254 levels, RangeError
+ *   for what is too large
  */
 export function encoded(data: unknown): string {
   let size: number;
@@ -59,8 +72,12 @@ export function encoded(data: unknown): string {
     size = bytes.length;
     members = size > MAX_MESSAGE ? "" : `"data":"${toBase64(bytes)}","encoding":"base64"`;
   } else {
-    const text = JSON.stringify(data) as string | undefined;
+    const text = toJson(data);
     if (text === undefined) throw new TypeError(`a message's data is no ${typeof data}`);
+    // A server can pass on no more. Written with indents, each line says how deep it is.
+    if (text.length > 508 && /\n {255}/.test(JSON.stringify(data, null, 1))) {
+      throw new TypeError("a message's data is nested deeper than 254 levels");
+    }
     const said = typeof data === "string" ? data : text;
     // A letter has at most 3 bytes of UTF-8, so that few are ever counted.
     size = said.length * 3 > MAX_MESSAGE ? new TextEncoder().encode(said).length : 0;

@@ -69,6 +69,23 @@ test("data of every kind, as it stands in a frame", () => {
   assert.deepEqual(fromBase64("AP8="), new Uint8Array([0, 255]));
 });
 
+test("half a surrogate pair is U+FFFD, as in every UTF-8: a strict parser would not read the frame", () => {
+  const half = "👍".slice(0, 1);
+  assert.equal(encoded(`up ${half}`), '"data":"up \ufffd"');
+  assert.equal(encoded({ [half]: [half, "👍".slice(1)] }), '"data":{"\ufffd":["\ufffd","\ufffd"]}');
+  assert.equal(encoded(`\\${half}`), '"data":"\\\\\ufffd"');
+  assert.equal(encoded("👍 \\ud83d \\\\ud83d \0"), `"data":${JSON.stringify("👍 \\ud83d \\\\ud83d \0")}`);
+  assert.throws(() => encoded(half.repeat(MAX_MESSAGE / 3 + 1)), RangeError);
+});
+
+test("what is nested deeper than a server can pass on is refused", () => {
+  const nested = (levels: number): unknown => JSON.parse('{"a":['.repeat(levels / 2) + "1" + "]}".repeat(levels / 2));
+  encoded(nested(254));
+  encoded(["\n".repeat(600), { a: " ".repeat(600) }]);
+  assert.throws(() => encoded(nested(256)), /TypeError: a message's data is nested deeper than 254 levels/);
+  assert.throws(() => encoded([nested(254)]), TypeError);
+});
+
 test("sizes are counted in bytes of UTF-8", () => {
   encoded("x".repeat(MAX_MESSAGE));
   encoded("é".repeat(MAX_MESSAGE / 2));
