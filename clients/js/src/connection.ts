@@ -1,8 +1,8 @@
 import { Emitter } from "./emitter.ts";
-import { FairleadError, type Problem, refused } from "./errors.ts";
-import { encoded, randomId, SUBPROTOCOL } from "./frames.ts";
+import { FairleadError, type Problem, refused, unreached } from "./errors.ts";
+import { encoded, randomId, SUBPROTOCOL, toJson } from "./frames.ts";
 import { Queue } from "./queue.ts";
-import { Backoff, isFinal, mayReturn } from "./retry.ts";
+import { Backoff, isFinal, mayReturn, type Retry } from "./retry.ts";
 import { type Message, Sent } from "./sent.ts";
 import { Session, type SessionEvents } from "./session.ts";
 
@@ -11,6 +11,15 @@ const PATIENCE = 20_000;
 
 /** So many milliseconds up, and the next loss begins with the first pause again. */
 const SETTLED = 5_000;
+
+/** So many milliseconds without a frame, and the server is asked for one: a browser shows no pings. */
+const QUIET = 20_000;
+
+/** … and so many for its answer. */
+const ANSWER = 10_000;
+
+/** When a device has slept, or has another network, a connection may be gone without a word. */
+const AWAKE = ["online", "pageshow", "visibilitychange"];
 
 /**
  * - connecting, reconnecting: not there yet, not there any more
@@ -43,8 +52,7 @@ export interface ConnectOptions {
   queue?: number;
   /** Messages that may wait to be read; 1000. Beyond that the oldest are dropped, with a `gap`. */
   buffer?: number;
-  /** Milliseconds of the first pause before a reconnect, at most (500), and of any (30,000). */
-  retry?: { first?: number; longest?: number };
+  retry?: Retry;
   /** For a runtime that has none of its own. */
   WebSocket?: typeof WebSocket;
   fetch?: typeof fetch;
@@ -79,19 +87,19 @@ export class Connection extends Emitter<ConnectionEvents> implements AsyncIterab
   /** Counts attempts, so that what an older one still has to say is nobody's any more. */
   #attempt = 0;
   #upSince: number | undefined;
+  /** Of what is waited for: a handshake, a frame, or the end of a pause. */
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Whether a frame came since that was set. */
+  #heard = false;
   #resolveClosed!: (error: FairleadError | undefined) => void;
-  #release: () => void;
+  #listening = new AbortController();
 
   /** @internal */
   constructor(url: string | URL, options: ConnectOptions) {
     super();
     this.#url = new URL(url, globalThis.location?.href);
     this.#options = options;
-    if (!(options.WebSocket ?? globalThis.WebSocket)) {
-      throw new TypeError("this runtime has no WebSocket; give connect() one: { WebSocket }");
-    }
-    this.#backoff = new Backoff(options.retry?.first, options.retry?.longest);
+    this.#backoff = new Backoff(options.retry);
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
     });
@@ -104,18 +112,14 @@ export class Connection extends Emitter<ConnectionEvents> implements AsyncIterab
         deliver: (message) => this.#messages.push(message),
         discard: (run) => this.#messages.remove((message) => message.run === run),
         emit: (name, detail) => (this as Emitter<SessionEvents>).emit(name, detail),
-        now: () => performance.now(),
+        returnWithin: (pause) => void (this.#backoff.within = pause),
+        now: () => [performance.now(), Date.now()],
       },
       options.cursor ?? null,
     );
-    const online = (): void => this.reconnect();
-    const abort = (): void => this.close();
-    globalThis.addEventListener?.("online", online);
-    options.signal?.addEventListener("abort", abort);
-    this.#release = () => {
-      globalThis.removeEventListener?.("online", online);
-      options.signal?.removeEventListener("abort", abort);
-    };
+    const { signal } = this.#listening;
+    for (const name of AWAKE) globalThis.addEventListener?.(name, () => this.#awake(name), { signal });
+    options.signal?.addEventListener("abort", () => this.close(), { signal });
     if (options.signal?.aborted) this.close();
     else void this.#connect();
   }
@@ -129,7 +133,12 @@ export class Connection extends Emitter<ConnectionEvents> implements AsyncIterab
     return this.#session.connection;
   }
 
-  /** Of the newest message that came: a later `connect` can begin there. */
+  /**
+   * Of the newest message that came, read or not: a later `connect` can begin there.
+   *
+   * A program that is to go on where it was, after its own end, stores the `id` of the last message
+   * that it has handled instead: what waits to be read is lost with it.
+   */
   get cursor(): string | null {
     return this.#session.cursor;
   }
@@ -138,7 +147,9 @@ export class Connection extends Emitter<ConnectionEvents> implements AsyncIterab
    * Have a message executed, however many connections that takes.
    *
    * A string stays text, an ArrayBuffer or a view of one is bytes, anything else is JSON. What is
-   * too large, or too much, fails without being sent.
+   * too large, or too much, fails without being sent. Half a surrogate pair is sent as U+FFFD.
+   *
+   * @throws TypeError for what JSON has no word for, or is nested deeper than 254 levels
    */
   send<T = unknown>(data: unknown, options: SendOptions = {}): Sent<T> {
     const { id = randomId(), traceparent, signal } = options;
@@ -172,21 +183,27 @@ export class Connection extends Emitter<ConnectionEvents> implements AsyncIterab
     return sent;
   }
 
-  /** Stop a run that this connection may stop: its own, or with the key of another's. */
-  cancel(run: string, key?: string): void {
-    if (this.#session.open) this.#socket?.send(JSON.stringify({ type: "cancel", run, key }));
+  /**
+   * Stop a run that this connection may stop: its own, or with the key of another's. Where the
+   * server refuses it, an `error` event says so.
+   *
+   * @throws FairleadError where the connection is not open, so that the server was not told
+   */
+  async cancel(run: string, key?: string): Promise<void> {
+    if (!this.#say({ type: "cancel", run, key })) throw unreached({ message: "the connection is not open" });
   }
 
   /** Give the server a new token before the old one expires; without one, `options.token` is asked. */
   async refresh(token?: string): Promise<void> {
     const fresh = token ?? (await this.#options.token?.());
     // While away there is nothing to do: the next attempt asks for a token of its own.
-    if (this.#session.open) this.#socket?.send(JSON.stringify({ type: "refresh", token: fresh }));
+    this.#say({ type: "refresh", token: fresh });
   }
 
-  /** Do not wait for the end of the pause. */
+  /** Do not wait for the end of the pause; where it is open, see whether the server is still there. */
   reconnect(): void {
-    if (this.#status === "reconnecting" && !this.#socket) void this.#connect();
+    if (this.#session.open) this.#watch(true);
+    else if (this.#status === "reconnecting" && !this.#socket) void this.#connect();
   }
 
   /** Close for good. What is not acknowledged by now fails, though it may have been executed. */
@@ -209,31 +226,68 @@ export class Connection extends Emitter<ConnectionEvents> implements AsyncIterab
     } catch (error) {
       if (!current()) return;
       this.emit("error", new FairleadError({ detail: `no token: ${(error as Error).message}` }));
-      return this.#again();
+      if (current()) this.#again();
+      return;
     }
     if (!current()) return;
     url.protocol = url.protocol.replace("http", "ws");
-    const socket = new (this.#options.WebSocket ?? WebSocket)(url, SUBPROTOCOL);
+    let socket: WebSocket;
+    try {
+      socket = new (this.#options.WebSocket ?? WebSocket)(url, SUBPROTOCOL);
+    } catch (error) {
+      // No URL of a WebSocket, none that this page may open, or a runtime that has none: for ever.
+      await undefined; // whoever has just called connect() is to hear of it, too
+      if (current()) this.#finish(new FairleadError({ detail: `no connection can be made: ${(error as Error).message}` }));
+      return;
+    }
     this.#socket = socket;
+    socket.onerror = () => {}; // a close follows; but in Node, `ws` throws what nobody listens to
     socket.onmessage = ({ data }) => {
       if (current()) this.#received(data as string);
     };
     socket.onclose = ({ code, reason }) => {
       if (current()) void this.#lost(code, reason, url);
     };
-    this.#timer = setTimeout(() => {
-      this.#drop();
-      this.#again();
-    }, PATIENCE);
+    this.#timer = setTimeout(() => this.#giveUp(), PATIENCE);
   }
 
   #received(text: string): void {
+    this.#heard = true;
     this.#session.received(JSON.parse(text));
     if (this.#session.open && this.#upSince === undefined) {
-      clearTimeout(this.#timer);
       this.#upSince = performance.now();
+      this.#watch(false);
     }
     if (this.#session.open) this.#become(this.#session.waiting ? "waiting" : "open");
+  }
+
+  /** Wait for a frame, which is asked for if none comes by itself. */
+  #watch(asking: boolean): void {
+    clearTimeout(this.#timer);
+    this.#heard = false;
+    if (asking) this.#session.ask();
+    this.#timer = setTimeout(
+      () => {
+        if (asking && !this.#heard) this.#giveUp();
+        else this.#watch(!this.#heard);
+      },
+      asking ? ANSWER : QUIET,
+    );
+  }
+
+  #awake(event: string): void {
+    if (event !== "visibilitychange" || !document.hidden) this.reconnect();
+  }
+
+  /** @returns whether there was anybody to say it to */
+  #say(frame: object): boolean {
+    if (this.#session.open) this.#socket?.send(toJson(frame) as string);
+    return this.#session.open;
+  }
+
+  #giveUp(): void {
+    this.#drop();
+    this.#again();
   }
 
   /** Forget the socket, and whatever it may still say. */
@@ -255,11 +309,10 @@ export class Connection extends Emitter<ConnectionEvents> implements AsyncIterab
     if (!mayReturn(code)) {
       return this.#finish(new FairleadError({ detail: reason || `closed with ${code}` }, { code }));
     }
-    this.#backoff.within = this.#session.within;
     if (!opened) {
       const attempt = this.#attempt;
       const error = await whyRefused(url, this.#options.fetch ?? fetch);
-      if (attempt !== this.#attempt || this.#status === "closed") return;
+      if (attempt !== this.#attempt) return;
       if (error && isFinal(error.status)) return this.#finish(error);
       this.#backoff.after = error?.retryAfter;
     }
@@ -267,15 +320,17 @@ export class Connection extends Emitter<ConnectionEvents> implements AsyncIterab
   }
 
   #again(code?: number): void {
+    if (this.#status === "closed") return; // a listener did so
     const pause = this.#backoff.next(code);
-    this.#become("reconnecting", { pause });
+    // Before that is told: whoever hears it may close, or connect at once.
     this.#timer = setTimeout(() => void this.#connect(), pause);
+    this.#become("reconnecting", { pause });
   }
 
   #finish(error?: FairleadError): void {
     if (this.#status === "closed") return;
     this.#drop();
-    this.#release();
+    this.#listening.abort();
     this.#become("closed", error && { error });
     this.#session.ended(error ?? new FairleadError({ detail: "the connection was closed before the answer came" }));
     this.#messages.end(error);
@@ -298,8 +353,7 @@ async function whyRefused(url: URL, get: typeof fetch): Promise<FairleadError | 
   const asked = new URL(url);
   asked.protocol = url.protocol.replace("ws", "http");
   try {
-    const headers = { accept: "application/problem+json" };
-    const answer = await get(asked, { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await get(asked, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
     // 426 says that it would be accepted now; so does a stream on the same path, which nobody reads.
     if (answer.ok || answer.status === 426) return void answer.body?.cancel();
     return await refused(answer);

@@ -28,16 +28,16 @@ export class FairleadError extends Error {
   readonly errors: FieldError[];
   readonly trace: string | undefined;
   /** Of the message that failed: as in its frame, and as the application knows it. */
-  readonly ref: number | undefined;
-  readonly id: string | undefined;
+  declare readonly ref: number | undefined;
+  declare readonly id: string | undefined;
   /** The close code, where a connection was closed for good. */
-  readonly code: number | undefined;
+  declare readonly code: number | undefined;
   /** Milliseconds before the same request may be made again, where the server said so. */
-  readonly retryAfter: number | undefined;
+  declare readonly retryAfter: number | undefined;
 
   constructor(
     problem: Partial<Problem>,
-    more: { ref?: number; id?: string; code?: number; retryAfter?: number } = {},
+    more: Partial<Pick<FairleadError, "ref" | "id" | "code" | "retryAfter">> = {},
   ) {
     const { status = 0, title, detail } = problem;
     super(detail ?? title ?? `failed with status ${status}`);
@@ -45,24 +45,17 @@ export class FairleadError extends Error {
     this.detail = this.message;
     this.errors = problem.errors ?? [];
     this.trace = problem.trace;
-    this.ref = more.ref;
-    this.id = more.id;
-    this.code = more.code;
-    this.retryAfter = more.retryAfter;
+    Object.assign(this, more);
   }
 }
 
+/** The server was to stop a run, and was not reached. */
+export const unreached = ({ message }: { message?: string }): FairleadError =>
+  new FairleadError({ detail: `the run may go on, as no answer came: ${message}` });
+
 /** The error of an HTTP answer that is none of those that were asked for. Reads its body. */
 export async function refused(answer: Response): Promise<FairleadError> {
-  const seconds = Number(answer.headers.get("retry-after") ?? Number.NaN);
-  let problem: Partial<Problem> = {};
-  if (answer.headers.get("content-type")?.includes("json")) {
-    problem = await answer.json().catch(() => problem);
-  } else {
-    answer.body?.cancel().catch(() => {});
-  }
-  return new FairleadError(
-    { ...problem, status: answer.ok ? 0 : answer.status },
-    Number.isNaN(seconds) ? {} : { retryAfter: seconds * 1000 },
-  );
+  const problem = await answer.json().catch(() => {}); // a proxy may say it in HTML
+  const seconds = Number.parseFloat(answer.headers.get("retry-after") as string); // or a date, or none
+  return new FairleadError({ ...problem, status: answer.status }, seconds >= 0 ? { retryAfter: seconds * 1000 } : {});
 }

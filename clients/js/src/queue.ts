@@ -1,7 +1,7 @@
 /** What came and was not yet read: an async iterator with a bound. */
 export class Queue<T> implements AsyncIterator<T, undefined> {
   #items: T[] = [];
-  #readers: { resolve(result: IteratorResult<T, undefined>): void; reject(error: unknown): void }[] = [];
+  #readers: { resolve(result: IteratorResult<T, undefined> | Promise<IteratorResult<T, undefined>>): void }[] = [];
   #end: { error?: unknown } | undefined;
   #limit: number;
   #overflowed: () => void;
@@ -37,18 +37,19 @@ export class Queue<T> implements AsyncIterator<T, undefined> {
   end(error?: unknown): void {
     if (this.#end) return;
     this.#end = error === undefined ? {} : { error };
-    for (const reader of this.#readers.splice(0)) this.next().then(reader.resolve, reader.reject);
+    for (const reader of this.#readers.splice(0)) reader.resolve(this.next());
   }
 
-  next(): Promise<IteratorResult<T, undefined>> {
+  async next(): Promise<IteratorResult<T, undefined>> {
     if (this.#items.length > 0) {
       const value = this.#items.shift() as T;
       if (this.#items.length === 0) this.#over = false;
-      return Promise.resolve({ value, done: false });
+      return { value, done: false };
     }
-    if (!this.#end) return new Promise((resolve, reject) => this.#readers.push({ resolve, reject }));
+    if (!this.#end) return new Promise((resolve) => this.#readers.push({ resolve }));
     const { error } = this.#end;
     this.#end = {};
-    return error === undefined ? Promise.resolve({ value: undefined, done: true }) : Promise.reject(error);
+    if (error !== undefined) throw error;
+    return { value: undefined, done: true };
   }
 }

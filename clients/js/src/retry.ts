@@ -1,11 +1,11 @@
 /** When to come back, and when not to. */
 
 /** RFC 6455: our frame was wrong, and it would be wrong again. */
-const OUR_FAULT = new Set([1002, 1003, 1007, 1009, 1010]);
+const OUR_FAULT = [1002, 1003, 1007, 1009, 1010];
 
 /** @returns whether to connect again after a close with this code */
 export const mayReturn = (code: number): boolean =>
-  !(code === 1000 || code === 1008 || OUR_FAULT.has(code) || (code >= 4500 && code < 5000));
+  !(code === 1000 || code === 1008 || OUR_FAULT.includes(code) || (code >= 4500 && code < 5000));
 
 /** @returns whether an HTTP status will be the same next time */
 export const isFinal = (status: number): boolean =>
@@ -13,6 +13,12 @@ export const isFinal = (status: number): boolean =>
 
 /** "Overloaded, reconnect later" counts as this many losses more. */
 const OVERLOADED = 2;
+
+/** Milliseconds of the first pause before a reconnect, at most (500), and of any (30,000). */
+export interface Retry {
+  first?: number;
+  longest?: number;
+}
 
 /**
  * Pauses in milliseconds, with full jitter: clients that were cut off together must not come back
@@ -29,7 +35,7 @@ export class Backoff {
   #longest: number;
   #random: () => number;
 
-  constructor(first = 500, longest = 30_000, random: () => number = Math.random) {
+  constructor({ first = 500, longest = 30_000 }: Retry = {}, random: () => number = Math.random) {
     this.#first = first;
     this.#longest = longest;
     this.#random = random;

@@ -1,7 +1,7 @@
 import { Emitter } from "./emitter.ts";
-import { FairleadError, refused } from "./errors.ts";
+import { FairleadError, refused, unreached } from "./errors.ts";
 import { fromBase64 } from "./frames.ts";
-import { Backoff, isFinal } from "./retry.ts";
+import { Backoff, isFinal, type Retry } from "./retry.ts";
 import { EventParser, type ServerEvent } from "./sse.ts";
 
 /** Milliseconds for the head of an answer that is waited for just to learn which run it began. */
@@ -21,8 +21,7 @@ export interface RunOptions {
   format?: "json" | "text";
   /** Asked before each request; it travels as `Authorization: Bearer`. */
   token?: () => string | Promise<string>;
-  /** Milliseconds of the first pause before a reconnect, at most (500), and of any (30,000). */
-  retry?: { first?: number; longest?: number };
+  retry?: Retry;
   fetch?: typeof fetch;
 }
 
@@ -81,7 +80,7 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
     this.#options = options;
     this.#persistent = persistent;
     this.cursor = options.cursor ?? null;
-    this.#backoff = new Backoff(options.retry?.first, options.retry?.longest);
+    this.#backoff = new Backoff(options.retry);
     const { signal } = options;
     const abort = (): void => this.#stop.abort(signal?.reason);
     signal?.addEventListener("abort", abort, { signal: this.#stop.signal });
@@ -271,10 +270,6 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
     return (this.#options.fetch ?? fetch)(url, { method, headers, cache: "no-store", ...init });
   }
 }
-
-/** The server was asked, and did not answer. */
-const unreached = ({ message }: Partial<Error>): FairleadError =>
-  new FairleadError({ detail: `the run may go on, as no answer came: ${message}` });
 
 /** A body as fetch takes it. */
 function json(body: unknown): { body?: BodyInit; type?: string } {

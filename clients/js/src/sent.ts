@@ -1,5 +1,6 @@
 import { FairleadError } from "./errors.ts";
 import { Queue } from "./queue.ts";
+import type { Moment } from "./session.ts";
 
 /** What came from the room, from the connection's run, or as a reply to one message. */
 export interface Message<T = unknown> {
@@ -28,7 +29,7 @@ export type SentState = "queued" | "sent" | "waiting" | "acknowledged" | "failed
  * A message on its way: a promise of its acknowledgement, and an async iterable of its replies.
  *
  * Awaiting it, or iterating over it, throws a FairleadError where the server answers with one. A
- * loop that is left early cancels the message.
+ * loop that is left early cancels the message, and so does one that throws since it read too slowly.
  */
 export class Sent<T = unknown> implements PromiseLike<Ack>, AsyncIterable<Message<T>> {
   /** Unique by being random; a repetition with the same one is known as such. */
@@ -40,8 +41,8 @@ export class Sent<T = unknown> implements PromiseLike<Ack>, AsyncIterable<Messag
   readonly members: string;
   /** @internal on the connection that is */
   ref: number | undefined;
-  /** @internal when it was first sent, in milliseconds */
-  since: number | undefined;
+  /** @internal when it was first sent */
+  since: Moment | undefined;
   /** @internal whether anybody would see it fail */
   watched = false;
   /** @internal whether it is not to be sent again */
@@ -91,7 +92,11 @@ export class Sent<T = unknown> implements PromiseLike<Ack>, AsyncIterable<Messag
   [Symbol.asyncIterator](): AsyncIterator<Message<T>, undefined> {
     this.watched = true;
     return {
-      next: () => this.#replies.next(),
+      next: () =>
+        this.#replies.next().catch((error) => {
+          this.cancel(); // it may not have failed on the server; and `return` is not called now
+          throw error;
+        }),
       return: async () => {
         this.cancel();
         return { value: undefined, done: true };

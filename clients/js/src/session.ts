@@ -4,7 +4,7 @@
  */
 import { FairleadError } from "./errors.ts";
 import type { ServerFrame } from "./frames.ts";
-import { fromBase64 } from "./frames.ts";
+import { fromBase64, toJson } from "./frames.ts";
 import type { Message, Sent } from "./sent.ts";
 
 /** Milliseconds for which a message that is sent again with its id is known as the same. */
@@ -25,6 +25,15 @@ export interface SessionEvents {
   error: FairleadError;
 }
 
+/**
+ * Milliseconds of two clocks. Neither is enough: a monotonic one may stand still while a laptop
+ * sleeps, and the time of day may be set back.
+ */
+export type Moment = readonly [monotonic: number, timeOfDay: number];
+
+/** @returns milliseconds, rather too many than too few */
+const between = (earlier: Moment, later: Moment): number => Math.max(later[0] - earlier[0], later[1] - earlier[1]);
+
 /** Carries out what the session decides. */
 export interface Host {
   write(frame: string): void;
@@ -32,8 +41,9 @@ export interface Host {
   /** Forget what nobody has read of this run. */
   discard(run: string): void;
   emit<Name extends keyof SessionEvents>(name: Name, detail: SessionEvents[Name]): void;
-  /** Milliseconds, of any clock that only grows. */
-  now(): number;
+  /** The server will be gone: come back at some time within so many milliseconds. */
+  returnWithin(pause: number): void;
+  now(): Moment;
 }
 
 export class Session {
@@ -41,8 +51,6 @@ export class Session {
   cursor: string | null;
   /** Of the connection that is, or was last. */
   connection: string | null = null;
-  /** Milliseconds within which to come back, if the server said so before it closed. */
-  within: number | undefined;
 
   #host: Host;
   #open = false;
@@ -76,6 +84,16 @@ export class Session {
     this.#pump();
   }
 
+  /**
+   * Have the server say something: to a frame of a type that it does not know it answers at once,
+   * with an error. Ten of these in a row would be too many; a cancel of nothing, which is ignored,
+   * ends the row.
+   */
+  ask(): void {
+    const ref = ++this.#ref;
+    for (const type of ["cancel", "ping"]) this.#host.write(JSON.stringify({ type, ref }));
+  }
+
   cancel(sent: Sent): void {
     if (!this.#outbox.includes(sent)) return;
     sent.cancelled = true;
@@ -103,7 +121,7 @@ export class Session {
   ended(error: FairleadError): void {
     this.lost();
     for (const sent of [...this.#outbox]) {
-      this.#failed(sent, new FairleadError(error, { id: sent.id, ...(error.code && { code: error.code }) }));
+      this.#failed(sent, new FairleadError(error, { id: sent.id, code: error.code }));
     }
   }
 
@@ -115,13 +133,15 @@ export class Session {
       case "message":
         return this.#message(frame);
       case "ack": {
-        const sent = this.#answered(frame.ref);
+        const sent = this.#find(frame.ref);
+        if (sent) this.#forget(sent);
         sent?.acknowledged(frame.trace);
         return this.#pump();
       }
       case "error": {
         const sent = this.#find(frame.ref);
-        if (!sent) return host.emit("error", new FairleadError(frame.error, frame.ref ? { ref: frame.ref } : {}));
+        // With the ref of no message it is what we asked for.
+        if (!sent) return frame.ref ? undefined : host.emit("error", new FairleadError(frame.error));
         this.#failed(sent, new FairleadError(frame.error, { ref: frame.ref as number, id: sent.id }));
         return this.#pump();
       }
@@ -144,7 +164,7 @@ export class Session {
       case "presence":
         return host.emit("presence", { join: frame.join, leave: frame.leave });
       case "reconnect":
-        this.within = frame.within;
+        return host.returnWithin(frame.within);
     }
     // Whatever else a later server says is none of an older client's business.
   }
@@ -153,27 +173,24 @@ export class Session {
     this.#open = true;
     this.#window = frame.window;
     this.connection = frame.connection;
-    this.within = undefined;
     // While what was missed is still being replayed, a loss must go on from where we were.
     if (frame.recovered !== true) this.cursor = frame.cursor;
-    const missed = frame.recovered === false || (this.#before && frame.recovered === null);
+    // null: it had no cursor to ask with
+    const missed = this.#before ? !frame.recovered : frame.recovered === false;
     this.#before = true;
     if (missed) this.#host.emit("gap", { cursor: frame.cursor, reason: "reconnect" });
     this.#pump();
   }
 
   #message(frame: ServerFrame & { type: "message" }): void {
-    const { id = null, data, from, run, trace, ref, encoding } = frame;
+    const { type: _, ref, encoding, ...said } = frame;
     const message: Message = {
-      data: encoding === "base64" ? fromBase64(data as string) : data,
-      id,
-      attempt: (run !== undefined && this.#attempts.get(run)) || 1,
-      ...(from !== undefined && { from }),
-      ...(run !== undefined && { run }),
-      ...(trace !== undefined && { trace }),
+      ...said,
+      ...(encoding === "base64" && { data: fromBase64(said.data as string) }),
+      attempt: this.#attempts.get(said.run as string) ?? 1,
     };
     if (ref !== undefined) return this.#find(ref)?.replied(message);
-    if (id) this.cursor = id;
+    if (said.id) this.cursor = said.id;
     this.#host.deliver(message);
   }
 
@@ -192,41 +209,40 @@ export class Session {
     return ref === undefined ? undefined : this.#outbox.find((sent) => sent.ref === ref);
   }
 
-  /** An `ack` or `error` is the last word on a ref. */
-  #answered(ref: number | undefined): Sent | undefined {
-    const sent = this.#find(ref);
-    if (sent) this.#outbox.splice(this.#outbox.indexOf(sent), 1);
-    return sent;
+  #forget(sent: Sent): void {
+    this.#outbox.splice(this.#outbox.indexOf(sent), 1);
   }
 
   #failed(sent: Sent, error: FairleadError): void {
-    this.#outbox.splice(this.#outbox.indexOf(sent), 1);
+    this.#forget(sent);
     sent.failed(error);
     if (!sent.watched) this.#host.emit("error", error);
   }
 
+  /** How many more messages may be unacknowledged. */
+  get #free(): number {
+    return this.#window - this.#outbox.filter((sent) => sent.ref !== undefined).length;
+  }
+
   /** Send what is queued, in order, as much as may be unacknowledged. */
   #pump(): void {
-    if (!this.#open) return;
-    let free = this.#window - this.#outbox.filter((sent) => sent.ref !== undefined).length;
     for (const sent of [...this.#outbox]) {
-      if (free <= 0) return;
-      // A listener may have cancelled it meanwhile.
+      // A listener may have sent, cancelled or closed meanwhile: so all is looked at in each turn.
       if (sent.ref !== undefined || sent.state === "failed") continue;
+      if (!this.#open || this.#free <= 0) return;
       const now = this.#host.now();
       if (sent.since === undefined) {
         sent.since = now;
-      } else if (now - sent.since < REMEMBERED) {
+      } else if (between(sent.since, now) < REMEMBERED) {
         sent.restarted();
       } else {
         const detail = "the connection was lost before the answer came, too long ago to ask again without a double";
         this.#failed(sent, new FairleadError({ detail }, { id: sent.id }));
         continue;
       }
-      free -= 1;
       sent.ref = ++this.#ref;
       sent.state = "sent";
-      this.#host.write(`{"type":"message","ref":${sent.ref},"id":${JSON.stringify(sent.id)},${sent.members}}`);
+      this.#host.write(`{"type":"message","ref":${sent.ref},"id":${toJson(sent.id)},${sent.members}}`);
     }
   }
 }

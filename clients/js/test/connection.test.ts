@@ -1,6 +1,6 @@
 /** A connection that is lost, refused, drained: over a socket that the test plays. */
 import assert from "node:assert/strict";
-import { afterEach, test } from "node:test";
+import { afterEach, mock, test } from "node:test";
 
 import { type ConnectOptions, connect, type Connection, type FairleadError, type StatusChange } from "../src/index.ts";
 
@@ -11,6 +11,7 @@ class Socket {
   }
   onmessage?: (event: { data: string }) => void;
   onclose?: (event: { code: number; reason: string }) => void;
+  onerror?: () => void;
   sent: Record<string, unknown>[] = [];
   closed = false;
   url: URL;
@@ -40,6 +41,7 @@ const open: Connection[] = [];
 afterEach(() => {
   for (const connection of open.splice(0)) connection.close();
   Socket.all = [];
+  mock.timers.reset();
 });
 
 const answering = (status: number, problem: object = {}, headers: Record<string, string> = {}): typeof fetch =>
@@ -173,6 +175,184 @@ test("nobody has to wait for the end of a pause", async () => {
   await attempt(2);
 });
 
+test("what a drained server said is of one return: those who find nobody then spread out", async () => {
+  const [, statuses] = begin({ retry: { first: 60_000 } });
+  Socket.last.welcome();
+  Socket.last.says({ type: "reconnect", within: 5 });
+  Socket.last.closes(1012);
+  (await attempt(2)).closes(1006);
+  await until(() => statuses.length === 3);
+  assert.ok((statuses.at(-1)?.pause ?? 0) > 5);
+});
+
+/** Time for whatever would go on. */
+const later = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20));
+
+test("a listener may close, whatever it hears", async () => {
+  const [connection, statuses] = begin();
+  connection.on("status", ({ status }) => status === "reconnecting" && connection.close());
+  Socket.last.welcome();
+  Socket.last.closes(1006);
+  await later();
+  assert.deepEqual(statuses.map(({ status }) => status), ["open", "reconnecting", "closed"]);
+  assert.deepEqual([connection.status, Socket.all.length], ["closed", 1]);
+});
+
+test("a listener may close when there is no token", async () => {
+  const [connection] = begin({ token: () => Promise.reject(new Error("logged out")) });
+  connection.on("error", () => connection.close());
+  await connection.closed;
+  await later();
+  assert.deepEqual([connection.status, Socket.all.length], ["closed", 0]);
+});
+
+test("a listener may reconnect at once when there is no token, which is asked for once more", async () => {
+  let asked = 0;
+  const [connection] = begin({
+    token: async () => {
+      asked += 1;
+      if (asked === 2) throw new Error("offline");
+      return "t";
+    },
+  });
+  connection.on("error", () => connection.reconnect());
+  (await attempt(1)).welcome();
+  Socket.last.closes(1006);
+  (await attempt(2)).welcome();
+  await later();
+  assert.deepEqual([asked, Socket.all.length], [3, 2]);
+});
+
+test("a listener may close when a cancelled message is lost with its connection", async () => {
+  const [connection] = begin();
+  connection.on("error", () => connection.close());
+  Socket.last.welcome();
+  connection.send("hello").cancel();
+  Socket.last.closes(1006);
+  await later();
+  assert.deepEqual([connection.status, Socket.all.length], ["closed", 1]);
+});
+
+test("a listener may reconnect at once, by one connection", async () => {
+  const [connection] = begin();
+  let once = true;
+  connection.on("status", ({ status }) => {
+    if (status === "reconnecting" && once) connection.reconnect();
+    once &&= status !== "reconnecting";
+  });
+  Socket.last.welcome();
+  Socket.last.closes(1006);
+  await later();
+  assert.equal(Socket.all.length, 2);
+});
+
+test("the error of a socket, which a close follows, has a listener: the package ws would throw it", () => {
+  begin();
+  Socket.last.onerror?.();
+  assert.ok(Socket.last.onerror);
+});
+
+test("what can never be connected to is an error that says why", async () => {
+  class Mixed {
+    constructor() {
+      throw new DOMException("may not be initiated from a page loaded over HTTPS", "SecurityError");
+    }
+  }
+  const connection = connect("http://host/room", { WebSocket: Mixed as never });
+  const statuses: string[] = [];
+  connection.on("status", ({ status, error }) => statuses.push(`${status}: ${error?.message}`));
+  const why = "no connection can be made: may not be initiated from a page loaded over HTTPS";
+  await assert.rejects(async () => await connection.send("hello"), new RegExp(why));
+  assert.equal((await connection.closed)?.message, why);
+  assert.deepEqual(statuses, [`closed: ${why}`]);
+});
+
+/** Let so many seconds pass, each by itself. */
+const pass = (seconds: number): void => {
+  for (let second = 0; second < seconds; second++) mock.timers.tick(1000);
+};
+
+test("a server that says nothing is asked, and left if it does not answer", () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const [, statuses] = begin();
+  Socket.last.welcome();
+  const asked = [{ type: "cancel", ref: 1 }, { type: "ping", ref: 1 }];
+  pass(19);
+  assert.deepEqual(Socket.last.sent, []);
+  pass(1);
+  assert.deepEqual(Socket.last.sent, asked);
+  pass(9);
+  assert.equal(Socket.last.closed, false);
+  pass(1);
+  assert.equal(Socket.all[0]?.closed, true);
+  assert.equal(statuses.at(-1)?.status, "reconnecting");
+  mock.timers.tick(1);
+  assert.equal(Socket.all.length, 2);
+});
+
+test("a server that answers is kept, however long a message takes", () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const [connection, statuses] = begin();
+  Socket.last.welcome();
+  connection.send("a long one").catch(() => {});
+  const asked = new Set<unknown>();
+  for (let second = 0; second < 600; second++) {
+    pass(1);
+    const { type, ref } = Socket.last.sent.at(-1) ?? {};
+    if (type === "ping" && !asked.has(ref)) Socket.last.says({ type: "error", ref, error: { status: 400 } });
+    asked.add(ref);
+  }
+  assert.equal(asked.size, 21);
+  assert.deepEqual(statuses, [{ status: "open" }]);
+});
+
+test("a server that talks is not asked", () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  begin();
+  Socket.last.welcome();
+  for (let second = 0; second < 300; second++) {
+    pass(1);
+    Socket.last.says({ type: "cursor", cursor: `k${second}` });
+  }
+  assert.deepEqual(Socket.last.sent, []);
+});
+
+test("a device that wakes up, or has another network, asks whether the server is still there", () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const page = new EventTarget();
+  const document = { hidden: false };
+  const listening: (AbortSignal | undefined)[] = [];
+  const addEventListener = (name: string, listener: () => void, options: AddEventListenerOptions): void => {
+    listening.push(options.signal);
+    page.addEventListener(name, listener, options);
+  };
+  const borrowed = { addEventListener, document };
+  Object.assign(globalThis, borrowed);
+  try {
+    const [connection, statuses] = begin();
+    const first = Socket.last;
+    first.welcome();
+    const heard = (name: string): number => {
+      page.dispatchEvent(new Event(name));
+      return first.sent.splice(0).filter(({ type }) => type === "ping").length;
+    };
+    assert.deepEqual(["online", "pageshow", "visibilitychange"].map(heard), [1, 1, 1]);
+    document.hidden = true;
+    assert.equal(heard("visibilitychange"), 0);
+    assert.equal(heard("online"), 1);
+    pass(9);
+    assert.deepEqual(statuses.map(({ status }) => status), ["open"]);
+    pass(1);
+    assert.deepEqual(statuses.map(({ status }) => status), ["open", "reconnecting"]);
+    page.dispatchEvent(new Event("online"));
+    assert.equal(Socket.all.length, 2);
+    connection.close();
+    assert.deepEqual(listening.map((signal) => signal?.aborted), [true, true, true]);
+  } finally {
+    for (const name of Object.keys(borrowed)) delete (globalThis as Record<string, unknown>)[name];
+  }
+});
+
 test("what an old socket says is nobody's any more", async () => {
   const [connection] = begin();
   const first = Socket.last;
@@ -220,10 +400,21 @@ test("messages that nobody reads are bounded, with a gap", async () => {
   assert.deepEqual(read, [4, 5]);
 });
 
-test("a run is cancelled by its id, another's with its key", () => {
+test("a run is cancelled by its id, another's with its key", async () => {
   const [connection] = begin();
   Socket.last.welcome();
-  connection.cancel("r");
-  connection.cancel("q", "k");
+  await connection.cancel("r");
+  await connection.cancel("q", "k");
   assert.deepEqual(Socket.last.sent, [{ type: "cancel", run: "r" }, { type: "cancel", run: "q", key: "k" }]);
+});
+
+test("who cannot be asked to cancel a run is an error", async () => {
+  const [connection] = begin({ retry: { first: 60_000 } });
+  await assert.rejects(connection.cancel("r"), /the run may go on/);
+  Socket.last.welcome();
+  Socket.last.closes(1006);
+  await assert.rejects(connection.cancel("r"), (error: FairleadError) => /the connection is not open/.test(error.detail));
+  await connection.refresh("fresh"); // the next attempt asks for one of its own
+  connection.close();
+  await assert.rejects(connection.cancel("r"), /the run may go on/);
 });

@@ -11,6 +11,10 @@ let written: { type: string; ref?: number; id?: string; data?: unknown }[];
 let delivered: Message[];
 let events: [string, unknown][];
 let now: number;
+/** Milliseconds for which the monotonic clock stood still. */
+let asleep: number;
+/** What a server asked for before it goes. */
+let within: number[];
 let session: Session;
 let heard: () => void;
 
@@ -18,7 +22,8 @@ function begin(cursor: string | null = null): void {
   written = [];
   delivered = [];
   events = [];
-  now = 0;
+  now = asleep = 0;
+  within = [];
   heard = () => {};
   session = new Session(
     {
@@ -29,7 +34,8 @@ function begin(cursor: string | null = null): void {
         events.push([name, detail]);
         heard();
       },
-      now: () => now,
+      returnWithin: (pause) => within.push(pause),
+      now: () => [now, now + asleep],
     },
     cursor,
   );
@@ -144,6 +150,16 @@ test("after two minutes nothing is repeated: the server would no longer know it"
   assert.equal(late.state, "sent");
 });
 
+test("the two minutes go by also while a laptop sleeps, and its monotonic clock stands still", async () => {
+  welcome();
+  const sent = send("a");
+  session.lost();
+  asleep = 3_600_000;
+  welcome();
+  assert.deepEqual(said(), ["a"]);
+  await assert.rejects(async () => await sent, /too long ago/);
+});
+
 test("cancel asks the server where it has the message, and forgets it where it has not", async () => {
   welcome();
   const [a, , c] = [send("a"), send("b"), send("c")];
@@ -188,6 +204,54 @@ test("a listener may cancel what is about to be sent", () => {
   heard = () => late.cancel();
   welcome();
   assert.deepEqual([said(), late.state], [["given up"], "failed"]);
+});
+
+test("a listener may send again what is given up, and the window holds", () => {
+  welcome();
+  for (const id of ["a", "b"]) send(id);
+  session.lost();
+  for (const id of ["c", "d", "e"]) send(id);
+  now = 116_000;
+  const again = ["first", "second"];
+  heard = () => send(again.shift() as string);
+  welcome({ recovered: true });
+  assert.deepEqual(said().slice(2), ["c", "d"], "the 17th of 16 would be a final 4501");
+  for (const ref of [3, 4]) session.received({ type: "ack", ref });
+  assert.deepEqual(said().slice(4), ["e", "first"]);
+});
+
+test("a listener may close while what is old is given up", () => {
+  welcome();
+  send("old");
+  session.lost();
+  now = 116_000;
+  send("new");
+  heard = () => session.lost();
+  welcome({ recovered: true });
+  assert.deepEqual(said(), ["old"]);
+});
+
+test("asked whether it is there, a server says that it does not know that type: that is nobody's error", async () => {
+  welcome();
+  session.ask();
+  session.ask();
+  assert.deepEqual(written, [
+    { type: "cancel", ref: 1 }, // of nothing: so that no ten in a row are malformed
+    { type: "ping", ref: 1 },
+    { type: "cancel", ref: 2 },
+    { type: "ping", ref: 2 },
+  ]);
+  for (const ref of [1, 2]) session.received({ type: "error", ref, error: { status: 400, detail: "type ping is unknown" } });
+  assert.deepEqual(events, []);
+  const sent = send("a");
+  session.received({ type: "ack", ref: 3 });
+  await sent;
+});
+
+test("an id is what a server can read, too", () => {
+  welcome();
+  send("a\ud83d", "data");
+  assert.deepEqual(said(), ["a\ufffd"]);
 });
 
 test("a loop that is left early cancels the message", async () => {
@@ -274,10 +338,7 @@ test("presence, the end of a run and an unknown frame", () => {
 test("a server that is drained says when to come back", () => {
   welcome();
   session.received({ type: "reconnect", within: 1500 });
-  assert.equal(session.within, 1500);
-  session.lost();
-  welcome();
-  assert.equal(session.within, undefined);
+  assert.deepEqual(within, [1500]);
 });
 
 test("what is on its way when the connection ends for good has failed", async () => {
@@ -294,4 +355,13 @@ test("replies that nobody reads are bounded, and a late reader is told", async (
   session.received({ type: "ack", ref: 1 });
   await assert.rejects(replies(sent), /more than 10 replies/);
   assert.deepEqual(await sent, { id: "a" });
+  assert.equal(written.length, 1);
+});
+
+test("a loop that was too slow cancels the message", async () => {
+  welcome();
+  const sent = send("a");
+  for (let number = 0; number < 12; number++) session.received({ type: "message", id: null, ref: 1, data: number });
+  await assert.rejects(replies(sent), /more than 10 replies/);
+  assert.deepEqual(written.slice(1), [{ type: "cancel", ref: 1 }]);
 });
