@@ -7,6 +7,9 @@ import { EventParser, type ServerEvent } from "./sse.ts";
 /** Milliseconds for the head of an answer that is waited for just to learn which run it began. */
 const PATIENCE = 20_000;
 
+/** So many milliseconds without a byte, and a stream is taken for cut: a server says something each 15 s. */
+const SILENCE = 45_000;
+
 export interface RunOptions {
   /** GET, or POST where there is a body. */
   method?: string;
@@ -66,8 +69,10 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
   /** The newest request for the stream. */
   #asked: Promise<Response>;
   #stop = new AbortController();
+  /** Of the newest request alone. */
+  #cut = new AbortController();
   #cancelled = false;
-  /** Whether the server said that this run's output is kept. */
+  /** Whether the server said that this run's output is kept, or gave some of it back. */
   #kept = false;
   #backoff: Backoff;
   #parser = new EventParser();
@@ -81,6 +86,7 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
     this.#persistent = persistent;
     this.cursor = options.cursor ?? null;
     this.#backoff = new Backoff(options.retry);
+    this.#stop.signal.addEventListener("abort", () => this.#cut.abort(this.#stop.signal.reason));
     const { signal } = options;
     const abort = (): void => this.#stop.abort(signal?.reason);
     signal?.addEventListener("abort", abort, { signal: this.#stop.signal });
@@ -100,15 +106,10 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
     this.#cancelled = true;
     if (!this.id) {
       const timer = setTimeout(() => this.#stop.abort(), PATIENCE);
-      const failure = await this.#asked.then(
-        () => undefined,
-        (error: Partial<FairleadError>) => error,
-      );
+      const outcome: Response | Partial<FairleadError> = await this.#asked.catch((error) => error);
       clearTimeout(timer);
       // A room has no run, and what was refused has begun none.
-      if (failure && !failure.status && !this.#persistent) {
-        throw unreached(failure);
-      }
+      if (!outcome.status && !this.#persistent) throw unreached(outcome as Error);
     }
     this.#stop.abort();
     if (!this.id) return;
@@ -149,7 +150,7 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
     const decoder = new TextDecoder();
     this.#parser = new EventParser();
     for (;;) {
-      const piece = await reader.read().catch(() => ({ done: true, value: undefined }));
+      const piece = await this.#patiently(reader.read()).catch(() => ({ done: true, value: undefined }));
       this.#stop.signal.throwIfAborted();
       if (piece.done) break;
       for (const event of this.#parser.feed(decoder.decode(piece.value, { stream: true }))) {
@@ -160,7 +161,8 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
         if (item) yield item;
       }
     }
-    if (!this.#kept && !this.#persistent && this.cursor === null) {
+    // A cursor may be that of a room beside the run: with it another run would begin.
+    if (!this.#kept && !this.#persistent && !this.#url.searchParams.has("run")) {
       throw new FairleadError({ detail: "the stream broke before its end, and the server does not keep it" });
     }
     this.#backoff.within = this.#parser.retry;
@@ -186,12 +188,15 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
         return;
       }
       case "resumed":
-        if (!(said() as { recovered: boolean }).recovered) this.#missed("reconnect");
+        if ((said() as { recovered: boolean }).recovered) this.#kept = true;
+        else this.#missed("reconnect");
         return;
       case "cursor":
       case "gap":
         this.cursor = (said() as { cursor: string }).cursor;
-        if (event === "gap") this.#missed("history");
+        if (event === "cursor") return;
+        this.#kept = true;
+        this.#missed("history");
         return;
     }
     const bytes = event === "base64";
@@ -211,7 +216,8 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
         this.#asked = this.#ask();
       }
       try {
-        return await this.#asked;
+        // What is asked for once has no limit: its body may take long to get there.
+        return await (asked && !this.#persistent ? this.#asked : this.#patiently(this.#asked));
       } catch (error) {
         this.#stop.signal.throwIfAborted();
         // What was never begun is begun again for a room only: a run might then be there twice.
@@ -238,17 +244,29 @@ export class Run<T = unknown> extends Emitter<RunEvents> implements AsyncIterabl
     signal.throwIfAborted();
   }
 
+  /** What comes of the newest request, which is cut where nothing does. */
+  async #patiently<A>(coming: Promise<A>): Promise<A> {
+    const cut = (): void => this.#cut.abort(new FairleadError({ detail: `nothing came for ${SILENCE / 1000} s` }));
+    const timer = setTimeout(cut, SILENCE);
+    return coming.finally(() => clearTimeout(timer));
+  }
+
   async #ask(): Promise<Response> {
-    const again = this.#kept ? this.#attached() : new URL(this.#url);
+    this.#stop.signal.throwIfAborted();
+    const { signal } = (this.#cut = new AbortController());
+    const attached = this.#kept && this.id !== null;
+    const again = attached ? this.#attached() : new URL(this.#url);
     if (this.cursor) again.searchParams.set("cursor", this.cursor);
     const { body, method = body === undefined ? "GET" : "POST" } = this.#options;
-    const answer = await (this.#kept
-      ? this.#fetch("GET", again, { signal: this.#stop.signal })
-      : this.#fetch(method, again, { signal: this.#stop.signal, ...json(body) }));
+    const answer = await this.#fetch(attached ? "GET" : method, again, { signal, ...(!attached && json(body)) });
     this.id ??= answer.headers.get("fairlead-run");
     this.key ??= answer.headers.get("fairlead-run-token");
     this.trace ??= answer.headers.get("fairlead-trace");
     const stream = answer.headers.get("content-type")?.startsWith("text/event-stream");
+    if (answer.headers.get("fairlead-run-over") === "forgotten") {
+      const detail = `the run is no longer kept; what it said after ${this.cursor} is lost`;
+      throw new FairleadError({ status: 410, detail });
+    }
     if (answer.status === 204 || (answer.ok && stream)) return answer;
     throw answer.ok ? new FairleadError({ detail: "the answer is no event stream" }) : await refused(answer);
   }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { after, before, beforeEach, test } from "node:test";
+import { after, afterEach, before, beforeEach, mock, test } from "node:test";
 
 import { FairleadError, run, type RunOptions, subscribe } from "../src/index.ts";
 
@@ -30,6 +30,7 @@ beforeEach(() => {
   answers = [];
   asked = [];
 });
+afterEach(() => mock.timers.reset());
 
 const stream =
   (text: string, cut = false, headers = {}): Answer =>
@@ -79,8 +80,26 @@ test("a run that is kept is attached to again after a cut, behind what was read"
 });
 
 test("204: it has ended, and all of it was read", async () => {
-  answers = [stream(`${BEGIN}id: c1\ndata: 1\n\n`), status(204)];
-  assert.deepEqual(await read(), [1]);
+  for (const headers of [{}, { "fairlead-run-over": "seen" }]) {
+    answers = [stream(`${BEGIN}id: c1\ndata: 1\n\n`), status(204, undefined, headers)];
+    assert.deepEqual(await read(), [1]);
+  }
+});
+
+test("204: the server keeps it no longer, so that it was not read to its end", async () => {
+  const forgotten = status(204, undefined, { "fairlead-run-over": "forgotten" });
+  const lost = (error: FairleadError): boolean =>
+    error.status === 410 && error.detail === "the run is no longer kept; what it said after c1 is lost";
+  answers = [stream(`${BEGIN}id: c1\ndata: 1\n\n`), forgotten];
+  const found: unknown[] = [];
+  const running = run(url, { retry });
+  running.on("status", ({ status }) => found.push(status));
+  await assert.rejects(async () => {
+    for await (const { data } of running) found.push(data);
+  }, lost);
+  assert.deepEqual(found, ["open", 1, "reconnecting", "closed"]);
+  answers = [forgotten];
+  await assert.rejects(read({ cursor: "c1" }), lost);
 });
 
 test("what a resume could not give back is a gap, and so is what the server says of one", async () => {
@@ -104,6 +123,85 @@ test("a stream that is not kept fails when it is cut: it would not be the same o
   answers = [stream("data: 1\n\n", true, { "fairlead-run": "r1" })];
   await assert.rejects(read(), /broke before its end/);
   assert.equal(asked.length, 1);
+});
+
+const NAMED = { "fairlead-run": "r1", "fairlead-run-token": "k1" };
+
+test("a run beside a room with history is not begun again: the cursors are the room's", async () => {
+  answers = [stream("id: room1\ndata: 1\n\n", true, NAMED), stream(END)];
+  await assert.rejects(read(), /broke before its end/);
+  assert.deepEqual(paths(), ["GET /ask"]);
+});
+
+test("a run that was found by a cursor is attached to again, where some of it was given back", async () => {
+  const late = 'event: resumed\ndata: {"recovered":false}\n\nevent: gap\ndata: {"cursor":"c5"}\n\n';
+  for (const begin of ['event: resumed\ndata: {"recovered":true}\n\n', late]) {
+    asked = [];
+    answers = [stream(`${begin}id: c6\ndata: 6\n\n`, true, NAMED), stream(END)];
+    assert.equal((await read({ cursor: "c3" })).at(-1), 6);
+    assert.deepEqual(paths(), ["GET /ask?cursor=c3", "GET /ask?run=r1&key=k1&cursor=c6"]);
+  }
+});
+
+test("where a page may not read who it is, it is asked for by its cursor", async () => {
+  answers = [stream('event: resumed\ndata: {"recovered":true}\n\nid: c6\ndata: 6\n\n', true), stream(END)];
+  assert.deepEqual(await read({ cursor: "c3" }), [6]);
+  assert.deepEqual(paths(), ["GET /ask?cursor=c3", "GET /ask?cursor=c6"]);
+});
+
+test("who attached by an id attaches again: nothing can begin there", async () => {
+  answers = [stream(": nothing yet\n\n", true, NAMED), stream(`id: c4\ndata: 4\n\n${END}`)];
+  const found = [];
+  for await (const { data } of run(`${url}?run=r1&key=k1`, { retry, cursor: "c3" })) found.push(data);
+  assert.deepEqual(found, [4]);
+  assert.deepEqual(paths(), ["GET /ask?run=r1&key=k1&cursor=c3", "GET /ask?run=r1&key=k1&cursor=c3"]);
+});
+
+test("a stream without a byte for 45 s is taken for cut, and so is a request for the rest of it", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const pass = async (seconds: number): Promise<void> => {
+    await new Promise(setImmediate);
+    mock.timers.tick(seconds * 1000);
+    await new Promise(setImmediate);
+  };
+  let requests = 0;
+  let says!: (text: string) => void;
+  const fetch = async (_: unknown, { signal }: RequestInit): Promise<Response> => {
+    const aborted = new Promise<never>((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+    if (++requests === 2) return aborted;
+    const body = new ReadableStream<string>({
+      start(controller) {
+        says = (text) => controller.enqueue(text);
+        aborted.catch((reason) => controller.error(reason));
+      },
+    });
+    return new Response(body.pipeThrough(new TextEncoderStream()), { headers: { "content-type": "text/event-stream" } });
+  };
+  const running = run(url, { retry, fetch: fetch as never });
+  const told: string[] = [];
+  running.on("status", ({ status }) => told.push(status));
+  const items = running[Symbol.asyncIterator]();
+  const first = items.next();
+  says(`${BEGIN}id: c1\ndata: 1\n\n`);
+  assert.equal((await first).value?.data, 1);
+  await pass(100); // while nobody reads
+  const rest = items.next();
+  await pass(44);
+  says(": still here\n\n");
+  await pass(44);
+  assert.deepEqual(told, ["open"]);
+  await pass(1);
+  assert.deepEqual(told, ["open", "reconnecting"]);
+  await pass(1);
+  assert.equal(requests, 2);
+  await pass(44);
+  assert.equal(told.length, 2);
+  await pass(1);
+  assert.deepEqual(told, ["open", "reconnecting", "reconnecting"]);
+  await pass(1);
+  says(END);
+  assert.equal((await rest).done, true);
+  assert.deepEqual(told.slice(3), ["open", "closed"]);
 });
 
 test("what was refused is a problem, and a run is asked for once only", async () => {
