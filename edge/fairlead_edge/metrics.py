@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from fairlead.metrics import Metric, Reading
 from fairlead.protocol.delivery import State
 from fairlead_edge.host import Host
+from fairlead_edge.tally import WorkflowTally
 
 WORKFLOW = "fairlead.workflow"
 TEMPLATE = "messaging.destination.template"
@@ -44,8 +45,11 @@ def _topics(*numbers: tuple[str, dict[str, str]]) -> Read:
 
 
 def _connections(host: Host) -> Iterator[Reading]:
+    # 0 from the start: to an autoscaler a pod without the figure is one that is full.
     transports = {route.label: route.transport for route in host.fleet.table}
-    for label, tally in list(host.tally.workflows.items()):
+    tallies = dict(host.tally.workflows)
+    for label in transports.keys() | tallies.keys():
+        tally = tallies.get(label) or WorkflowTally()
         # One of them, but for a workflow that another build has given the other one.
         for transport, count in (("websocket", tally.websockets), ("sse", tally.streams)):
             if count or transports.get(label) == transport:

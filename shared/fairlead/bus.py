@@ -18,7 +18,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import nats.errors
 import nats.js.errors
@@ -48,11 +48,25 @@ SAY_EVERY = 5.0
 MEASURE_EVERY = 5.0
 """Seconds between two measured round trips."""
 
+STORAGE_EVERY = 6
+"""Of these, how many from one question to the next how full JetStream is."""
+
 MAX_PAYLOAD = MAX_MESSAGE + HEADROOM
 """Bytes that NATS has to take at least."""
 
 _NO_LEADER = 10008
 """nats-server's `JSClusterNotAvailErr`."""
+
+
+class Storage(NamedTuple):
+    """What the account's streams take on disk, in bytes, each replica counted.
+
+    Attributes:
+        limit: of the account; -1 for none.
+    """
+
+    used: int
+    limit: int
 
 
 class NoResponders(Exception):
@@ -87,6 +101,7 @@ class Bus:
         down_since: loop time since which it does not, or None.
         jetstream: its API as nats-py has it, for streams and buckets.
         reconnects: how often it came back. rtt: seconds of the last round trip, or None.
+        storage: of JetStream, or None while it is not known.
     """
 
     def __init__(self, options: BusOptions) -> None:
@@ -100,6 +115,7 @@ class Bus:
         self.down_since: float | None = self._loop.time()
         self.reconnects = 0
         self.rtt: float | None = None
+        self.storage: Storage | None = None
         self._client = DirectClient()
         self.jetstream: JetStreamContext = self._client.jetstream(timeout=5)
         self._up = asyncio.Event()
@@ -534,14 +550,21 @@ class Bus:
             del self._replies[token]
 
     async def measure(self) -> None:
-        """Time a round trip now and then, until cancelled."""
-        while True:
+        """Time a round trip now and then, and ask how full JetStream is, until cancelled."""
+        for turn in itertools.count():
             if self.connected:
                 began = time.perf_counter()
                 with contextlib.suppress(TimeoutError):
                     await self.round_trip()
                     self.rtt = time.perf_counter() - began
+                if turn % STORAGE_EVERY == 0:
+                    await self._measure_storage()
             await asyncio.sleep(MEASURE_EVERY)
+
+    async def _measure_storage(self) -> None:
+        with contextlib.suppress(nats.errors.Error):  # the next time, then
+            info = await self.jetstream.account_info()
+            self.storage = Storage(info.storage, info.limits.max_storage)
 
 
 def _shown(options: BusOptions) -> str:

@@ -97,7 +97,9 @@ class NatsConfigSettings(Settings):
     store: str = "/data"
     """Folder of JetStream's files, as nats-server sees it."""
 
-    file_store: Annotated[str, Field(json_schema_extra={"hint": "SIZE"})] = ""
+    file_store: Annotated[
+        str, Field(pattern=r"(?i)^(\d+[KMGT]?B?)?$", json_schema_extra={"hint": "SIZE"})
+    ] = ""
     """What they may take, such as 10GB; empty for three quarters of the disk."""
 
     broker_spans: Annotated[int, Field(ge=0, le=100)] = 0

@@ -6,6 +6,7 @@ that adds a NATS subject adds the permission, too: print it anew with each versi
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -204,7 +205,7 @@ no_auth_user: "app"
 accounts {{
   SYS {{ users: [ {{ nkey: ${SYSTEM} }} ] }}
   APP {{
-    jetstream: enabled{traced}
+{_granted(options)}{traced}
     users: [
 {users}
     ]
@@ -212,6 +213,19 @@ accounts {{
 }}
 system_account: SYS
 """
+
+
+def _granted(options: Options) -> str:
+    """What the account may store. Without a limit nobody but the server would know that it is full."""
+    if not options.file_store:
+        return "    jetstream: enabled"
+    servers = len(options.cluster.hosts) if options.cluster else 1
+    number = options.file_store.rstrip(string.ascii_letters)
+    unit = options.file_store[len(number) :]
+    return f"""\
+    # What all servers hold together, each replica counted: `fairlead doctor` and the metric
+    # fairlead_jetstream_storage_usage_bytes tell how much of it is taken.
+    jetstream {{ max_file: {servers * int(number)}{unit} }}"""
 
 
 def _user(role: Role, allowed: Permissions) -> str:

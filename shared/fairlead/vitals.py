@@ -40,6 +40,16 @@ def _round_trip(it: Readiness) -> Iterator[Reading]:
         yield it.bus.rtt, {}
 
 
+def _storage(it: Readiness) -> Iterator[Reading]:
+    if it.bus is not None and it.bus.storage is not None:
+        yield it.bus.storage.used, {}
+
+
+def _storage_limit(it: Readiness) -> Iterator[Reading]:
+    if it.bus is not None and it.bus.storage is not None and it.bus.storage.limit >= 0:
+        yield it.bus.storage.limit, {}
+
+
 VITALS: tuple[Metric[Readiness], ...] = (
     Metric(
         "fairlead.ready", "gauge", "1", "1 if /readyz answers 200, else 0.",
@@ -71,6 +81,15 @@ VITALS: tuple[Metric[Readiness], ...] = (
         "fairlead.nats.rtt", "gauge", "s",
         "The last round trip to NATS, with the loop's own delay; asked for each 5 s.",
         _round_trip,
+    ),
+    Metric(
+        "fairlead.jetstream.storage.usage", "updown", "By",
+        "What the NATS account's streams take on disk, each replica counted; asked for each 30 s.",
+        _storage,
+    ),
+    Metric(
+        "fairlead.jetstream.storage.limit", "updown", "By",
+        "What they may take; not there where the account has no limit of its own.", _storage_limit,
     ),
     Metric(
         "process.cpu.time", "counter", "s", "CPU time of the process, of all its threads.",

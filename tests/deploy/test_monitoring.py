@@ -26,7 +26,7 @@ from fairlead_edge.metrics import FIGURES as OF_EDGES
 from fairlead_worker.metrics import FIGURES as OF_WORKERS
 from support.figures import ON, prometheus_names
 from support.prometheus import Prometheus, executable, prometheus
-from support.system import Edge, NatsServer, System, request, system, until
+from support.system import LIMITED, Edge, System, nats_server, request, system, until
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy/prometheus/alerts.yaml"
@@ -119,6 +119,7 @@ def slow(name: str, labels: str) -> dict[str, tuple[str, str]]:
 
 CASES: dict[str, dict[str, tuple[str, str]]] = {
     "FairleadDown": {'up{job="fairlead",instance="e1"}': level(0, 1)},
+    "FairleadGone": {'up{job="fairlead"}': ("_x120", "1x120")},
     "FairleadNotReady": {
         f"fairlead_ready{EDGE}": level(0, 0), f"fairlead_draining{EDGE}": level(0, 1)
     },
@@ -131,6 +132,10 @@ CASES: dict[str, dict[str, tuple[str, str]]] = {
     "FairleadNatsAway": {f"fairlead_nats_connected{EDGE}": level(0, 1)},
     "FairleadNatsUnsteady": {f"fairlead_nats_reconnects_total{EDGE}": rate(1, 0)},
     "FairleadNatsSlow": {f"fairlead_nats_rtt_seconds{EDGE}": level(0.2, 0.001)},
+    "FairleadStorageFull": {
+        f"fairlead_jetstream_storage_usage_bytes{EDGE}": level(90, 70),
+        f"fairlead_jetstream_storage_limit_bytes{EDGE}": level(100, 100),
+    },
     "FairleadRefusesClients": {
         'fairlead_edge_handshakes_total{http_response_status_code="503"}': rate(10, 1),
         'fairlead_edge_handshakes_total{http_response_status_code="101"}': rate(90, 99),
@@ -153,7 +158,10 @@ CASES: dict[str, dict[str, tuple[str, str]]] = {
         'fairlead_edge_replays_total{fairlead_outcome="unrecovered"}': rate(5, 1),
         'fairlead_edge_replays_total{fairlead_outcome="recovered"}': rate(5, 9),
     },
-    "FairleadNoWorker": {f"fairlead_edge_workers{EDGE}": level(0, 1)},
+    "FairleadNoWorker": {
+        'fairlead_edge_workers{namespace="shop"}': level(0, 1),
+        'fairlead_edge_workers{namespace="staging"}': level(3, 3),
+    },
     "FairleadWorkWaits": {'fairlead_edge_waiting{fairlead_workflow="F/w"}': level(1, 0)},
     "FairleadWorkersFull": {
         'fairlead_worker_in_flight{fairlead_scope="messages"}': level(9, 1),
@@ -167,6 +175,13 @@ CASES: dict[str, dict[str, tuple[str, str]]] = {
     "FairleadWorkersLost": {'fairlead_edge_attempts_total{fairlead_reason="lost"}': rate(1, 0)},
 }  # fmt: skip
 """By alert, the series that it looks at: as they are when it should fire, and when all is well."""
+
+
+def test_installations_do_not_cover_for_each_other() -> None:
+    """One Prometheus may scrape several: whatever is added up is added up by namespace."""
+    for name, rule in alerts().items():
+        for how in re.findall(r"\b(?:sum|max|min|avg|count)\b(.{0,14})", rule["expr"]):
+            assert how.startswith(" by (namespace"), name
 
 
 def test_each_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
@@ -262,10 +277,8 @@ async def busy(edge: Edge) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_prometheus_answers_every_query_of_the_dashboard(
-    fairlead_nats: NatsServer, tmp_path: Path
-) -> None:
-    async with system(fairlead_nats, tmp_path) as app:
+async def test_prometheus_answers_every_query_of_the_dashboard(tmp_path: Path) -> None:
+    async with nats_server(tmp_path / "nats", LIMITED) as nats, system(nats, tmp_path) as app:
         await _ask(app, tmp_path)
 
 

@@ -32,11 +32,12 @@ PUBLIC = "UAFVVDLXZPR5U4ETVXJ54AIEGYPQGXVVEHVH6PV6OJSDVWCBOZBDXEXS"  # any well-
         Options(),
         Options(app="shop", store="/var/lib/nats", file_store="10GB"),
         Options(auth=True),
+        Options(auth=True, file_store="10gb", cluster=MAIN),
         Options(broker_spans=5),
         Options(auth=True, broker_spans=100, cluster=MAIN),
         Options(cluster=MAIN),
     ],
-    ids=["plain", "named", "auth", "broker spans", "all but tls", "cluster"],
+    ids=["plain", "named", "auth", "a limit", "broker spans", "all but tls", "cluster"],
 )
 def test_nats_server_takes_it(options: Options, tmp_path: Path) -> None:
     file = tmp_path / "nats.conf"
@@ -53,6 +54,13 @@ def distinct(keys: dict[str, str]) -> dict[str, str]:
     """Two users must not have one key."""
     seeds = (encode_seed(bytes([place]) * 32, PREFIX_BYTE_USER) for place in range(len(keys)))
     return {name: public_of(seed) for name, seed in zip(keys, seeds, strict=True)}
+
+
+@pytest.mark.parametrize(("cluster", "limit"), [(None, "10GB"), (MAIN, "30GB")])
+def test_an_account_may_store_what_its_servers_hold(cluster: Cluster | None, limit: str) -> None:
+    """Or neither doctor nor a metric could tell how full it is."""
+    text = config(Options(auth=True, file_store="10GB", cluster=cluster))
+    assert f"jetstream {{ max_file: {limit} }}" in text and "max_file_store: 10GB" in text
 
 
 def test_tls_is_asked_of_clients_and_of_the_other_servers_who_show_a_certificate() -> None:

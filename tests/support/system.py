@@ -24,6 +24,14 @@ PROJECTS = Path(__file__).parents[1] / "system" / "projects"
 
 MS = 0.001 * SLOWER
 
+LIMITED = f"""{CONFIG}
+accounts {{{{ APP: {{{{
+  jetstream: {{{{ max_file: 1GB }}}}, users: [ {{{{ user: app, password: app }}}} ]
+}}}} }}}}
+no_auth_user: app
+"""
+"""For `NatsServer`: the account has a limit of its own, as in production."""
+
 
 class System(kit.System):
     """An app whose workers run what is in tests/system/projects."""

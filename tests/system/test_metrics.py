@@ -20,7 +20,17 @@ from fairlead_worker.metrics import FIGURES as OF_WORKERS
 from support.figures import ON, Figures, figures, metrics_url, prometheus_names, until_figures
 from support.kick import KICKABLE, kick
 from support.otlp import collector
-from support.system import Edge, System, Worker, nats_server, request, system, until, upgraded
+from support.system import (
+    LIMITED,
+    Edge,
+    System,
+    Worker,
+    nats_server,
+    request,
+    system,
+    until,
+    upgraded,
+)
 from support.tracing import id_of
 
 ECHO, ROOM = "/support/realtime/echo", "/support/realtime/rooms/blue"
@@ -38,9 +48,20 @@ async def started(app: System, target: str = "everything.py") -> tuple[Edge, Wor
 # What there is
 
 
-async def test_every_figure_is_exported_with_the_labels_that_its_table_names(app: System) -> None:
+async def test_every_figure_is_exported_with_the_labels_that_its_table_names(
+    tmp_path: Path,
+) -> None:
     """... once each kind of thing has happened: a message, a room, a stream."""
+    async with nats_server(tmp_path / "nats", LIMITED) as nats, system(nats, tmp_path) as app:
+        await every_figure(app)
+
+
+async def every_figure(app: System) -> None:
     edge, worker = await started(app)
+    found = await until_figures(
+        edge, lambda f: f.of("fairlead_edge_connections"), "before any is there"
+    )
+    assert found.sum("fairlead_edge_connections") == 0
     async with edge.v1(ROOM) as client:
         await client.send("hello")
         await client.each("message", "ack")
@@ -50,7 +71,7 @@ async def test_every_figure_is_exported_with_the_labels_that_its_table_names(app
     ]  # fmt: skip
     for process, table in tables:
         found = await until_figures(
-            process, lambda f: f.of("fairlead_nats_rtt_seconds"), "a round trip was measured"
+            process, lambda f: f.of("fairlead_jetstream_storage_limit_bytes"), "NATS was asked"
         )
         for metric in table:
             name = prometheus_names([metric])[metric.name]
