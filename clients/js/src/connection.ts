@@ -12,7 +12,7 @@ const PATIENCE = 20_000;
 /** So many milliseconds up, and the next loss begins with the first pause again. */
 const SETTLED = 5_000;
 
-/** So many milliseconds without a frame, and the server is asked for one: a browser shows no pings. */
+/** After so many milliseconds without a frame, or twice as many, the server is asked for one: a browser shows no pings. */
 const QUIET = 20_000;
 
 /** … and so many for its answer. */
