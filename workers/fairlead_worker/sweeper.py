@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from fairlead import logs, runstore
 from fairlead.bus import Bus, NoResponders
-from fairlead.errors import Malformed, NotStored
+from fairlead.errors import NotStored
 from fairlead.protocol.runlog import Opening
 from fairlead.protocol.subjects import as_made
 
@@ -64,17 +64,19 @@ class Sweeper:
         except NotStored as error:
             _later(run=run, error=error)  # by the next sweep
 
-    async def watch(self) -> None:
+    async def watch(self, first: float = FIRST, every: float = SWEEP) -> None:
         """Look around now and then, until cancelled; soon at first: another may just have died."""
-        pause = FIRST
+        pause = first
         while True:
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-            pause = SWEEP
+            pause = every
             try:
                 await self._bus.ready()
                 await self._sweep()
             except NotStored as error:
                 log.warning("the runs cannot be looked at", error=error)
+            except Exception as error:  # of ours: told, and no reason to look no more
+                log.error("a sweep of the runs failed", exc_info=error)
 
     async def _sweep(self) -> None:
         at_once = asyncio.Semaphore(AT_ONCE)
@@ -91,7 +93,8 @@ class Sweeper:
                 elif "open" in stored and await self._orphaned(run):
                     _, opening = await runstore.opening(self._bus, run)
                     self._take_up(run, opening)
-            except (NotStored, LookupError, Malformed) as error:
+            except (NotStored, LookupError, ValueError) as error:
+                # ValueError: a name, or bytes, that are none of ours; who may publish can store them.
                 _unseen(run=as_made(run), error=error)
 
     async def _orphaned(self, run: str) -> bool:
