@@ -22,10 +22,13 @@ COPY deploy/locks/process.txt /src/lock.txt
 COPY --from=wheel /wheels /wheels
 # Each package as its hash says, so that two builds of one commit hold the same; deploy/locks/README.md
 # says how they are renewed. pip serves the build alone: the venv that is copied below holds what runs and
-# nothing that installs.
+# nothing that installs. Packages of yours are found in /srv/packages, behind Fairlead's own: another
+# version of one of these would be passed over, so install yours with these as constraints.
 RUN python3 -m venv /opt/fairlead \
     && /opt/fairlead/bin/pip install --no-cache-dir --require-hashes -r /src/lock.txt \
     && /opt/fairlead/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl \
+    && /opt/fairlead/bin/pip freeze --exclude fairlead > /opt/fairlead/constraints.txt \
+    && echo /srv/packages > "$(/opt/fairlead/bin/python -c 'import site; print(site.getsitepackages()[0])')/yours.pth" \
     && /opt/fairlead/bin/pip uninstall --yes setuptools pip
 
 FROM ${PYTHON_IMAGE}
@@ -36,7 +39,6 @@ COPY examples/chat/app.py /srv/app/app.py
 # In a container loopback reaches nobody: probes come from outside, so the admin port listens on all
 # interfaces. Don't publish it; who reaches it may publish into any room.
 ENV PATH=/opt/fairlead/bin:$PATH \
-    PYTHONPATH=/srv/packages \
     FAIRLEAD_TARGET=/srv/app/app.py \
     FAIRLEAD_ADMIN_HOST=0.0.0.0 \
     FAIRLEAD_ADMIN_PORT=8001

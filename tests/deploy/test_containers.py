@@ -474,7 +474,9 @@ def test_haproxy_accepts_its_configuration(tmp_path: Path) -> None:
 
 def test_the_balancer_knows_the_edges_and_asks_their_admin_ports() -> None:
     text = HAPROXY.read_text()
-    assert re.findall(r"^    server-template edge- \d+ (\S+) resolvers", text, re.M) == ["edge:8000"]
+    assert re.findall(r"^    server-template edge- \d+ (\S+) resolvers", text, re.M) == [
+        "edge:8000"
+    ]
     assert "check port 8001" in text and "uri /readyz" in text
 
 

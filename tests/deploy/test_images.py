@@ -7,6 +7,7 @@ Debian's Python 3.11 instead of Docker's.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -26,6 +27,22 @@ pytestmark = pytest.mark.soak
 
 ROOT = Path(__file__).parents[2]
 BASE = "localhost/fairlead-test-base"
+PAGE = ROOT / "docs" / "containers.md"
+OWN = """
+import tabulate
+
+from fairlead import WS, Message, feature, project
+
+shop = feature("Shop")
+
+
+@shop.websocket("echo", tag="v1")
+async def echo(ctx: WS, message: Message) -> str:
+    return tabulate.tabulate([[message.data]])
+
+
+app = project(shop)
+"""
 PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
 
 
@@ -33,6 +50,13 @@ def run(*command: str, cwd: Path = ROOT) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout.strip()
+
+
+def seen() -> list[str]:
+    """What this machine needs to reach a package index, which is its own, and not part of an image."""
+    mounts = ["/etc/ssl/certs/ca-certificates.crt"]
+    mounts += ["/etc/pip.conf"] if Path("/etc/pip.conf").exists() else []
+    return [word for path in mounts for word in ("--volume", f"{path}:{path}:ro")]
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +76,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def images(base: str) -> Iterator[dict[str, str]]:
     """Edge, worker and console, built as the comments of their Dockerfiles say."""
-    # What this machine needs to reach a package index is its own, and not part of the image.
-    mounts = ["/etc/ssl/certs/ca-certificates.crt"]
-    mounts += ["/etc/pip.conf"] if Path("/etc/pip.conf").exists() else []
-    seen = [word for path in mounts for word in ("--volume", f"{path}:{path}:ro")]
     made: dict[str, str] = {}
     for role in ("edge", "worker", "console"):
         made[role] = f"localhost/fairlead-test-{role}"
         run(
-            "buildah", "bud", "--isolation", "chroot", "--pull-never", *seen,
+            "buildah", "bud", "--isolation", "chroot", "--pull-never", *seen(),
             "--build-arg", f"PYTHON_IMAGE={base}", "--file", f"deploy/{role}.Dockerfile",
             "--tag", made[role], ".",
         )  # fmt: skip
@@ -127,6 +147,50 @@ async def test_a_message_through_edge_and_worker_from_their_images(
                 within(process.pid), signal.SIGTERM
             )  # as an engine does to a container's process
             assert await process.ended() == 0
+
+
+def example() -> str:
+    """The Dockerfile of docs/containers.md for a worker of one's own."""
+    found = re.search(r"```dockerfile\n(FROM fairlead-worker.*?)```", PAGE.read_text(), re.S)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fits"),
+    [("tabulate", True), ("pydantic<2", False)],
+    ids=["more", "another pydantic"],
+)
+def test_an_image_with_packages_of_one_s_own(
+    base: str, images: dict[str, str], tmp_path: Path, wanted: str, fits: bool
+) -> None:
+    """As docs/containers.md has it. What would take the place of Fairlead's own ends the build."""
+    text = example().replace("fairlead-worker:0.1.0", images["worker"])
+    # Debian has its pip elsewhere than Docker's image.
+    (tmp_path / "Dockerfile").write_text(
+        text.replace("/usr/local/bin/pip", "/usr/bin/python3 -m pip")
+    )
+    (tmp_path / "requirements.txt").write_text(wanted)
+    (tmp_path / "my_project.py").write_text(OWN)
+    tag = "localhost/fairlead-test-own"
+    done = subprocess.run(
+        ["buildah", "bud", "--isolation", "chroot", "--pull-never", *seen(), "--tag", tag, "."],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if not fits:
+        assert done.returncode != 0 and "conflict" in done.stdout + done.stderr
+        return
+    assert done.returncode == 0, done.stdout + done.stderr
+    container = run("buildah", "from", "--pull-never", tag)
+    try:
+        said = run(
+            "buildah", "run", "--isolation", "chroot", container, "--",
+            "fairlead", "routes", "/srv/app/my_project.py",
+        )  # fmt: skip
+        assert "/shop/v1/echo" in said
+    finally:
+        run("buildah", "rm", container)
+        run("buildah", "rmi", "--force", tag)
 
 
 def within(pid: int) -> int:
