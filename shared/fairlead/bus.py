@@ -358,7 +358,9 @@ class Bus:
             future.cancel()
         if self._client.is_connected:
             self._flush()
-        with contextlib.suppress(OSError):  # NATS is away: there is nothing to say good-bye to
+        # NATS is away: there is nobody to say good-bye to. nats-py writes what waits to its socket all
+        # the same, and uvloop raises RuntimeError where that is closed.
+        with contextlib.suppress(OSError, RuntimeError):
             await self._client.close()
         if self._client._reconnection_task is not None:
             await process.end(self._client._reconnection_task)

@@ -21,6 +21,7 @@ import nats
 import orjson
 import pytest
 import pytest_asyncio
+import uvloop
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport, Transport
@@ -388,6 +389,23 @@ async def test_the_last_words_go_out_before_the_close(
     await leaving.close()
     await until(lambda: ear.data == [b"bye"], "the last word is heard")
     assert fell == [] and "is away" not in caplog.text
+
+
+def test_an_end_while_nats_is_away_is_an_end(tmp_path: Path) -> None:
+    """On the loop of edges and workers: it raises where a socket that is closed is written to.
+
+    What is still to be said then is said to nobody.
+    """
+
+    async def end() -> None:
+        async with nats_server(tmp_path / "nats") as server:
+            leaving = await connected(server, Subjects("leaving"))
+            await server.stop()
+            await until(lambda: not leaving.connected, "it knows that NATS is away")
+            leaving.publish("t.last", b"bye")
+            await leaving.close()
+
+    uvloop.run(end())
 
 
 async def test_cut_makes_the_server_forget_us_and_we_come_back(bus: Bus, other: Bus) -> None:
