@@ -81,11 +81,9 @@ NO_TEST_OF_THEIR_OWN = {
     "edge/metrics.py": "tests/system/test_metrics.py: every figure, from a real edge",
     "workers/metrics.py": "tests/system/test_metrics.py: every figure, from a real worker",
     "shared/publisher.py": "tests/system/test_rooms.py, from outside",
-    "shared/appbus.py": "tests/system/test_publishers.py: it is its connection",
     "shared/outside.py": "the way to appbus.py: tests/system/test_publishers.py",
     # The test kit; every test under tests/system stands on it.
     "shared/testing/program.py": "tests/system and tests/shared/dev",
-    "shared/testing/clients.py": "tests/system",
     "shared/testing/waiting.py": "tests/system",
     "shared/testing/system.py": "tests/system; as its users see it: tests/shared/testing/test_plugin.py",
     # Commands.
