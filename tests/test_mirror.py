@@ -41,7 +41,6 @@ NO_TEST_OF_THEIR_OWN = {
     "edge/runs.py": "tests/system/test_runs.py",
     "edge/copies.py": "tests/system/test_runs.py: runs without resume",
     "workers/logged.py": "tests/system/test_runs.py",
-    "workers/writer.py": "tests/system/test_runs.py",
     "edge/relay.py": "the shell of protocol/delivery.py: tests/system/test_failures.py",
     "edge/gathering.py": "tests/system/test_resume.py: several rooms on one stream",
     "edge/replay.py": "the shell of ring.py: tests/system/test_resume.py",

@@ -212,7 +212,8 @@ class LoggedRun(Run):
             failure = problem(CANCELLED, "cancelled")
             await self._end_with(envelope.error(failure))
         if place:
-            await runstore.shorten(self._bus, run, place + 1)
+            assert self._writer is not None
+            await self._writer.forget(place + 1)
         if failure is not None:
             await self._over()
             return False

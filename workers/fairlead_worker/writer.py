@@ -13,11 +13,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from fairlead import runstore
+from fairlead import logs, runstore
 from fairlead.bus import Bus
 from fairlead.errors import NotStored
 from fairlead.protocol.runlog import Entry, Start
 from fairlead.storing import OutOfOrder
+
+log = logs.get("fairlead.worker")
+_longer = logs.Seldom(log.warning, "what a run said before is forgotten later")
 
 ROLL_UP = 0.04
 """Seconds between two entries, at least: what is said meanwhile goes into one."""
@@ -36,7 +39,8 @@ UNREAD = KEPT // 2
 that was cut off may have some of it still to come, and asks for it when it is back."""
 
 SHORTER = 512 * 1024
-"""Bytes by which a log that is too long is made shorter at once: so it is seldom done."""
+"""Bytes by which a log that is too long is made shorter at once: so it is seldom done. After as many
+more it is tried again, if that was not possible."""
 
 
 class Writer:
@@ -66,7 +70,8 @@ class Writer:
         self._unread: deque[tuple[int, int]] = deque()  # (sequence, bytes) of stored entries
         self._ahead = 0  # bytes of those
         self._stored: deque[tuple[int, int]] = deque()
-        self._kept = 0
+        self._kept = 0  # bytes of those
+        self._bound = KEPT  # bytes from which on there are too many
         self._room = asyncio.Event()
         self._hurry = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
@@ -174,21 +179,48 @@ class Writer:
         self._stored.append((self._sequence, size))
         self._kept += size
         self._room.set()
-        if self._kept > KEPT:
+        if self._kept > self._bound:
             await self._shorten()
 
     async def _shorten(self) -> None:
-        """Forget the oldest entries; who comes to them later is told that they are gone.
+        """Forget the oldest entries; who comes to them later is told that they are gone."""
+        old = self._too_old()
+        if not old:
+            return
+        if not await self.forget(self._stored[old][0]):
+            self._bound = self._kept + SHORTER
+            return
+        self._bound = KEPT
+        for _ in range(old):
+            sequence, size = self._stored.popleft()
+            self._kept -= size
+            self.read(sequence)
 
-        What nobody has read is forgotten only where nobody is waited for.
+    def _too_old(self) -> int:
+        """How many of the oldest entries are to be forgotten.
+
+        What nobody has read is so only where nobody is waited for.
         """
-        while self._kept > KEPT - SHORTER and len(self._stored) > 1:
-            oldest = self._stored[0][0]
-            if self._unread and self._unread[0][0] == oldest and not self.unattended:
+        old, left = 0, self._kept
+        while left > KEPT - SHORTER and old < len(self._stored) - 1:
+            sequence, size = self._stored[old]
+            if self._unread and self._unread[0][0] <= sequence and not self.unattended:
                 break
-            self._kept -= self._stored.popleft()[1]
-            self.read(oldest)
-        await runstore.shorten(self._bus, self._run, self._stored[0][0])
+            left -= size
+            old += 1
+        return old
+
+    async def forget(self, before: int) -> bool:
+        """Have the log forget what is older than this sequence; returns whether it has.
+
+        If it has not, it is longer than it is to be, and that is all: what the run says is stored.
+        """
+        try:
+            await runstore.shorten(self._bus, self._run, before)
+        except NotStored as error:
+            _longer(run=self._run, error=error)
+            return False
+        return True
 
 
 async def _until(event: asyncio.Event, seconds: float) -> None:
