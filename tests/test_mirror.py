@@ -79,7 +79,6 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/vitals.py": "tests/system/test_metrics.py: what a real process says of itself",
     "edge/metrics.py": "tests/system/test_metrics.py: every figure, from a real edge",
     "workers/metrics.py": "tests/system/test_metrics.py: every figure, from a real worker",
-    "shared/publisher.py": "tests/system/test_rooms.py, from outside",
     "shared/outside.py": "the way to appbus.py: tests/system/test_publishers.py",
     # The test kit; every test under tests/system stands on it.
     "shared/testing/program.py": "tests/system and tests/shared/dev",

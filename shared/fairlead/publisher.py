@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 
 from fairlead import roomlog, storing, telemetry
 from fairlead.bus import Bus
-from fairlead.errors import BadName
+from fairlead.errors import BadName, NotStored
 from fairlead.protocol import cursor, names
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import History
+from fairlead.roomlog import StreamState
 from fairlead.telemetry import Tracing
+
+ASK_AGAIN = 0.1
+"""Seconds from a question without an answer to the next."""
 
 Topics = Callable[[], Mapping[str, History | None]]
 
@@ -53,7 +58,7 @@ class Publisher:
         Raises:
             BadName: the channel is no channel name.
             LookupError: no such topic is declared.
-            NotStored: the room's stream did not acknowledge it.
+            NotStored: the room's stream did not acknowledge it; without history, NATS did not.
         """
         names.channel(channel)
         template = template_of(topic, self._topics())
@@ -83,16 +88,48 @@ class Publisher:
         headers: dict[str, str],
     ) -> str | None:  # fmt: skip
         subject = self._bus.subjects.log(topic, channel)
+        deadline = asyncio.get_running_loop().time() + storing.STORE_PATIENCE
         if self._topics()[template] is None:
-            await self._bus.ready()
-            self._bus.publish(subject, data, headers=headers)
-            await self._bus.round_trip()
+            await self._say(subject, data, headers, deadline)
             return None
+        # Asked first: what is stored must not be told as not stored, or who has no id of their own
+        # says it twice. A position may be older than its message, it only counts for less long.
+        state = await self._standing(self._bus.subjects.stream(template), deadline)
         headers["Nats-Msg-Id"] = _message_id(subject, id)
-        stored = await storing.store(self._bus, subject, data, headers)
-        state = await roomlog.state(self._bus, self._bus.subjects.stream(template))
+        stored = await storing.store(self._bus, subject, data, headers, deadline)
         position = cursor.Position(state.created, stored.sequence, state.time)
         return cursor.encode(position, subject)
+
+    async def _say(
+        self, subject: str, data: bytes, headers: dict[str, str], deadline: float
+    ) -> None:
+        """Publish to a room without history; return when NATS has it."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._bus.ready()
+                self._bus.publish(subject, data, headers=headers)
+                await self._bus.round_trip()
+        except TimeoutError:
+            raise NotStored(f"{subject}: NATS does not answer; it may have been said") from None
+
+    async def _standing(self, stream: str, deadline: float) -> StreamState:
+        """Where the room's stream stands, however often it has to be asked.
+
+        Raises:
+            NotStored: it did not answer by then.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._bus.ready()
+                return await roomlog.state(self._bus, stream)
+            except TimeoutError:
+                raise NotStored(f"stream {stream}: NATS does not answer") from None
+            except NotStored:
+                if loop.time() + ASK_AGAIN >= deadline:
+                    raise
+            await asyncio.sleep(ASK_AGAIN)
 
 
 def _message_id(subject: str, id: str) -> str:

@@ -38,7 +38,10 @@ class Stored(NamedTuple):
     duplicate: bool
 
 
-async def store(bus: Bus, subject: str, payload: bytes, headers: Mapping[str, str]) -> Stored:
+async def store(
+    bus: Bus, subject: str, payload: bytes, headers: Mapping[str, str],
+    deadline: float | None = None,
+) -> Stored:  # fmt: skip
     """Publish to a room with history; return when its stream has it.
 
     Tries again with the same `Nats-Msg-Id` while the stream has no leader or NATS is
@@ -46,13 +49,15 @@ async def store(bus: Bus, subject: str, payload: bytes, headers: Mapping[str, st
 
     Args:
         headers: with a `Nats-Msg-Id`, unique for this message in this stream.
+        deadline: loop time of the last try; None for `STORE_PATIENCE` from now on.
 
     Raises:
-        NotStored: not acknowledged in 30 s, or refused.
+        NotStored: not acknowledged by then, or refused.
         OutOfOrder: `headers` expect another last message of the subject than there is.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + STORE_PATIENCE
+    if deadline is None:
+        deadline = loop.time() + STORE_PATIENCE
     while True:
         try:
             await asyncio.wait_for(bus.ready(), max(0.0, deadline - loop.time()))

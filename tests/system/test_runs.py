@@ -367,19 +367,21 @@ async def test_a_run_is_taken_up_where_what_was_said_before_cannot_be_forgotten(
     tmp_path: Path,
 ) -> None:
     """A purge without an answer is no reason to leave the run to nobody."""
-    async with silent_about("STREAM.PURGE", tmp_path / "nats") as nats:
-        async with system(nats.server, tmp_path) as app:
-            (edge,) = await started(app, edges=1)
-            async with edge.events(f"{KEPT}/count?n=40") as stream:
-                reader = Reader(stream)
-                await reader.read(10)
-                app.workers[0].kill()
-                await app.worker("runs.py", env={"FAIRLEAD_NATS": nats.url})
-                restart = await reader.to("restart")
-                assert json.loads(restart["data"])["attempt"] == 2
-                old = len(reader.items)
-                async with asyncio.timeout(30):  # pings come from a run of nobody's, too
-                    assert (await reader.to_end())[old:] == numbers(2, 40)
+    async with (
+        silent_about("STREAM.PURGE", tmp_path / "nats") as nats,
+        system(nats.server, tmp_path) as app,
+    ):
+        (edge,) = await started(app, edges=1)
+        async with edge.events(f"{KEPT}/count?n=40") as stream:
+            reader = Reader(stream)
+            await reader.read(10)
+            app.workers[0].kill()
+            await app.worker("runs.py", env={"FAIRLEAD_NATS": nats.url})
+            restart = await reader.to("restart")
+            assert json.loads(restart["data"])["attempt"] == 2
+            old = len(reader.items)
+            async with asyncio.timeout(30):  # pings come from a run of nobody's, too
+                assert (await reader.to_end())[old:] == numbers(2, 40)
 
 
 async def test_a_run_that_is_not_to_be_repeated_ends_with_an_error(app: System) -> None:
