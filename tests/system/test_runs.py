@@ -295,6 +295,31 @@ async def test_a_frozen_workers_run_starts_again_and_its_old_words_are_never_see
     await until(lambda: told(app).count("finally 1") == 1, "the old attempt is ended")
 
 
+async def test_a_doubt_that_nobody_answers_ends_no_run(tmp_path: Path) -> None:
+    """A worker whose loop stood still asks whether it still has the run. What it says is refused if not."""
+    async with (
+        silent_about("STREAM.MSG.GET", tmp_path / "nats") as nats,
+        system(nats.server, tmp_path) as app,
+    ):
+        worker, edge = await asyncio.gather(
+            app.worker("runs.py", env={"FAIRLEAD_NATS": nats.url}), app.edge()
+        )
+        await edge.serves(f"{KEPT}/count")
+        async with edge.events(f"{KEPT}/count") as stream:
+            reader = Reader(stream)
+            await reader.read(10)
+            worker.freeze()
+            await asyncio.sleep(
+                1.5
+            )  # longer than a loop may stand still, shorter than a lost worker
+            worker.thaw()
+            await worker.says("the loop stood still")
+            await worker.says("permissions violation")  # it asks in vain
+            await nats.answer()
+            assert await reader.read(150) == numbers(1, 150, len(reader.items) - 150)
+            assert reader.names == ["run"]
+
+
 async def test_edge_and_worker_killed_together(app: System) -> None:
     """Whoever comes back finds the run taken up from what it began with."""
     one, two = await started(app)

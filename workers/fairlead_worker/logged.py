@@ -328,8 +328,13 @@ class LoggedRun(Run):
     async def _still_wanted(self) -> bool:
         if self._writer is None:
             return await super()._still_wanted()
+        try:
+            current = await self._writer.current()
+        except NotStored:
+            # Nobody knows. What it says is refused if another has the run; the next word asks again.
+            return True
         self.doubted = False
-        return await self._writer.current()
+        return current
 
     # Its viewers
 
