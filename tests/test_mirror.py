@@ -25,7 +25,6 @@ NO_TEST_OF_THEIR_OWN = {
     "shared/roomlog.py": "reads the streams of a real NATS: tests/system/test_rooms.py",
     "shared/roomstreams.py": "the rooms' streams on a real NATS: tests/system/test_builds.py",
     "shared/buckets.py": "manifests and leases on a real NATS: tests/system/test_builds.py",
-    "shared/runstore.py": "the stream of the runs, on a real NATS: tests/system/test_runs.py",
     "edge/broker.py": "what a real nats-server tells: tests/system/test_broker_spans.py",
     "shared/reporting.py": "what a report has of its process: tests/system/test_console_page.py",
     "edge/requested.py": "what is refused: tests/system/test_outcomes.py, test_hostile.py, test_runs.py",

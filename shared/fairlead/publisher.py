@@ -12,11 +12,7 @@ from fairlead.errors import BadName, NotStored
 from fairlead.protocol import cursor, names
 from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import History
-from fairlead.roomlog import StreamState
 from fairlead.telemetry import Tracing
-
-ASK_AGAIN = 0.1
-"""Seconds from a question without an answer to the next."""
 
 Topics = Callable[[], Mapping[str, History | None]]
 
@@ -94,7 +90,10 @@ class Publisher:
             return None
         # Asked first: what is stored must not be told as not stored, or who has no id of their own
         # says it twice. A position may be older than its message, it only counts for less long.
-        state = await self._standing(self._bus.subjects.stream(template), deadline)
+        stream = self._bus.subjects.stream(template)
+        state = await storing.answered(
+            self._bus, lambda: roomlog.state(self._bus, stream), deadline
+        )
         headers["Nats-Msg-Id"] = _message_id(subject, id)
         stored = await storing.store(self._bus, subject, data, headers, deadline)
         position = cursor.Position(state.created, stored.sequence, state.time)
@@ -111,25 +110,6 @@ class Publisher:
                 await self._bus.round_trip()
         except TimeoutError:
             raise NotStored(f"{subject}: NATS does not answer; it may have been said") from None
-
-    async def _standing(self, stream: str, deadline: float) -> StreamState:
-        """Where the room's stream stands, however often it has to be asked.
-
-        Raises:
-            NotStored: it did not answer by then.
-        """
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._bus.ready()
-                return await roomlog.state(self._bus, stream)
-            except TimeoutError:
-                raise NotStored(f"stream {stream}: NATS does not answer") from None
-            except NotStored:
-                if loop.time() + ASK_AGAIN >= deadline:
-                    raise
-            await asyncio.sleep(ASK_AGAIN)
 
 
 def _message_id(subject: str, id: str) -> str:

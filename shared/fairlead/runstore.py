@@ -57,8 +57,7 @@ async def ensure(bus: Bus) -> None:
         now = await _asked(bus, f"STREAM.INFO.{subjects.runs}", {})
         config["num_replicas"] = now["config"]["num_replicas"]
         answer = await _asked(bus, f"STREAM.UPDATE.{subjects.runs}", config)
-    if "error" in answer:
-        raise NotStored(f"stream {subjects.runs}: {answer['error'].get('description')}")
+    _refuse_errors(bus, answer)
 
 
 # Reading
@@ -103,10 +102,9 @@ def _entry(found: Found | None) -> tuple[int, Entry] | None:
 async def _message(bus: Bus, which: dict[str, str | int]) -> Found | None:
     """A message, from the stream's leader; None if there is none."""
     answer = await _asked(bus, f"STREAM.MSG.GET.{bus.subjects.runs}", which)
-    if "error" in answer:
-        if answer["error"].get("code") == 404:
-            return None
-        raise NotStored(f"stream {bus.subjects.runs}: {answer['error'].get('description')}")
+    if answer.get("error", {}).get("code") == 404:
+        return None
+    _refuse_errors(bus, answer)
     message = answer["message"]
     return Found(int(message["seq"]), base64.b64decode(message.get("data", "")))
 
@@ -115,10 +113,11 @@ async def stored(bus: Bus) -> dict[str, set[str]]:
     """All runs of which something is stored: id → what (`open`, `log`, `end`).
 
     Raises:
-        NotStored: the stream does not answer.
+        NotStored: the stream does not answer, or is not there.
     """
     asked = {"subjects_filter": bus.subjects.runs_all}
     answer = await _asked(bus, f"STREAM.INFO.{bus.subjects.runs}", asked)
+    _refuse_errors(bus, answer)
     runs: dict[str, set[str]] = {}
     for subject in (answer.get("state") or {}).get("subjects") or {}:
         *_, run, what = subject.split(".")
@@ -172,7 +171,7 @@ async def append(bus: Bus, run: str, entry: Entry, after: int) -> int:
         return (await storing.store(bus, subject, data, headers)).sequence
     except OutOfOrder:
         # It may be ours that is there: stored before a leader went, and tried again after.
-        newest = await _message(bus, {"last_by_subj": subject})
+        newest = await storing.answered(bus, lambda: _message(bus, {"last_by_subj": subject}))
         if newest is not None and newest.sequence > after and newest.data == data:
             return newest.sequence
         raise
@@ -207,7 +206,12 @@ async def shorten(bus: Bus, run: str, before: int) -> None:
 
 
 async def _purge(bus: Bus, which: dict[str, str | int]) -> None:
-    await _asked(bus, f"STREAM.PURGE.{bus.subjects.runs}", which)
+    _refuse_errors(bus, await _asked(bus, f"STREAM.PURGE.{bus.subjects.runs}", which))
+
+
+def _refuse_errors(bus: Bus, answer: dict[str, Any]) -> None:
+    if "error" in answer:
+        raise NotStored(f"stream {bus.subjects.runs}: {answer['error'].get('description')}")
 
 
 async def _asked(bus: Bus, what: str, question: dict[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, TypeVar
 
 import orjson
 
@@ -20,11 +20,16 @@ STORE_PATIENCE = 30.0
 DUPLICATE_WINDOW = 120.0
 """Seconds in which a stream knows a message id again."""
 
+AGAIN = 0.1
+"""Seconds from a try to the next."""
+
 _WRONG_LAST_SEQUENCE = 10071
 """nats-server's `JSStreamWrongLastSequenceErrF`."""
 
 _IN_PROCESS = 10158
 """nats-server's `JSStreamDuplicateMessageConflict`: the first try still waits for a quorum."""
+
+T = TypeVar("T")
 
 
 class OutOfOrder(Exception):
@@ -73,6 +78,34 @@ async def store(
                 raise NotStored(f"{subject}: {reason}")
         except (TimeoutError, NoResponders, orjson.JSONDecodeError, KeyError) as error:
             reason = "no stream keeps it" if isinstance(error, NoResponders) else "no answer"
-        if loop.time() + 0.1 >= deadline:
+        if loop.time() + AGAIN >= deadline:
             raise NotStored(f"{subject}: {reason} for {STORE_PATIENCE:g} s")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(AGAIN)
+
+
+async def answered(bus: Bus, ask: Callable[[], Awaitable[T]], deadline: float | None = None) -> T:
+    """Ask a stream as patiently as something is stored in it.
+
+    For what belongs to storing: one question without an answer must not make it fail.
+
+    Args:
+        ask: raises NotStored where there is no answer.
+        deadline: as that of `store`.
+
+    Raises:
+        NotStored: there was none until then.
+    """
+    loop = asyncio.get_running_loop()
+    if deadline is None:
+        deadline = loop.time() + STORE_PATIENCE
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await bus.ready()
+            return await ask()
+        except TimeoutError:
+            raise NotStored("NATS does not answer") from None
+        except NotStored:
+            if loop.time() + AGAIN >= deadline:
+                raise
+        await asyncio.sleep(AGAIN)
