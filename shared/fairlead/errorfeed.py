@@ -28,6 +28,7 @@ from typing import Any, Literal, TypedDict
 import orjson
 
 from fairlead.errors import FairleadError
+from fairlead.protocol.problems import presentable
 
 BEHIND = 1000
 """Errors that are held for one reader; the oldest ones are dropped for newer ones."""
@@ -115,7 +116,7 @@ class _Feed:
             return
         found = ProcessError(
             type=type(error).__name__,
-            message=str(error)[:LONGEST],
+            message=presentable(_text(error)[:LONGEST]),
             workflow=workflow,
             process=self._process,
             trace=trace,
@@ -159,6 +160,13 @@ class _Feed:
             yield listener
         finally:
             bus.unsubscribe(interest)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # of the error's own __str__: what is told is the error, not this
+        return ""
 
 
 class _Hooks:

@@ -16,6 +16,13 @@ from pydantic import TypeAdapter, ValidationError
 from fairlead.context import SSE, WS, Message
 from fairlead.errors import BadDeclaration, Invalid
 from fairlead.protocol.envelope import DataType
+from fairlead.protocol.problems import presentable
+
+MOST_ERRORS = 100
+"""Of one input or message, that are listed."""
+
+LONGEST_MESSAGE, LONGEST_STEP = 1000, 200
+"""Characters of what is said of one, and of each key on the way to where it is."""
 
 Where = Literal["query", "path", "header", "body"]
 
@@ -196,10 +203,23 @@ def _validated(message: Message[Any], adapter: TypeAdapter[Any]) -> Any:
 
 def _errors(error: ValidationError, place: list[str]) -> list[dict[str, Any]]:
     """What is wrong, without the value: it may be a secret."""
+    if (count := error.error_count()) > MOST_ERRORS:
+        # pydantic makes all of them or none: 200,000, of 1 MiB, would hold the loop for a second.
+        said = f"{count} errors, which are too many to be listed; at most {MOST_ERRORS} are"
+        return [{"loc": place, "msg": said, "type": "too_many_errors"}]
     return [
-        {"loc": [*place, *found["loc"]], "msg": found["msg"], "type": found["type"]}
+        {
+            "loc": [*place, *map(_step, found["loc"])],
+            "msg": presentable(found["msg"], LONGEST_MESSAGE),
+            "type": found["type"],
+        }
         for found in error.errors(include_url=False, include_input=False, include_context=False)
     ]
+
+
+def _step(step: int | str) -> int | str:
+    """A key may be as long as the message is."""
+    return presentable(step, LONGEST_STEP) if isinstance(step, str) else step
 
 
 # Reading a signature

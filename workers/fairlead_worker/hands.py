@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections import defaultdict
 from collections.abc import Awaitable, Coroutine, Iterable
@@ -179,7 +180,11 @@ class Hands:
         for share in shares:
             interests += share.interests
             share.interests = []
-        return self._chore(self._bus.leave(interests))
+        return self._chore(self._have_left(interests))
+
+    async def _have_left(self, interests: list[Interest]) -> None:
+        with contextlib.suppress(TimeoutError):  # NATS is away, and sends nothing more for them
+            await self._bus.leave(interests)
 
     def _count(self, share: _Share, runs: int) -> None:
         """So many runs more, or less: leave at the limit, and come back below it."""
@@ -313,7 +318,7 @@ class Hands:
             return True
         if attempt <= run.attempt:
             return True
-        if run.emitted or run.inbox is not None:
+        if run.emitted or run.inbox is not None or run.cancelled is not None:
             self._drop(run)
             return False
         run.adopt(attempt, reply)
@@ -321,7 +326,9 @@ class Hands:
         return True
 
     def _drop(self, run: Run) -> None:
-        run.cancel(silent=True)
+        if run.cancelled is None:
+            run.cancel(silent=True)
+        run.silent = True  # its `finally` has been begun, and is not disturbed
         self.runs.pop(run.name, None)
 
     def _ended(self, share: _Share, run: Run, task: asyncio.Task[None]) -> None:
@@ -336,6 +343,8 @@ class Hands:
                 run.refuse()  # cancelled before its first step: it could not answer itself
         elif (error := task.exception()) is not None:
             _ours(exc_info=error, **run.logged())
+            if not (isinstance(run, LoggedRun) and run.begun):
+                run.break_off()
         if not self.runs:
             self._empty.set()
         self._count(share, -1)

@@ -23,7 +23,7 @@ from fairlead.errors import Invalid, NoSuchPeer, NotStored, Reject
 from fairlead.protocol import envelope
 from fairlead.protocol.envelope import Answer, DataType, Kind, Work
 from fairlead.protocol.manifest import Route
-from fairlead.protocol.problems import CANCELLED, NO_WORKER, problem
+from fairlead.protocol.problems import CANCELLED, HEADROOM, NO_WORKER, problem
 from fairlead.protocol.subjects import CONNECTION_SEPARATOR
 from fairlead.telemetry import parent_of
 from fairlead.workflow import Workflow
@@ -36,6 +36,8 @@ from fairlead_worker.tools import Tools
 
 log = logs.get("fairlead.worker")
 _failed = logs.Seldom(log.error, "execute failed", ["workflow"], burst=100)
+
+_unclean = logs.Seldom(log.warning, "a run raised while it was ended", ["workflow"], burst=5)
 
 CREDIT = 256 * 1024
 """Bytes that a run may have on their way to a client that has not read them."""
@@ -81,6 +83,7 @@ class Run:
         self.silent = False
         self.emitted = False
         self.leaving = False
+        self._stopping = False  # this worker stops, and has no time left for it
         self.given_up = False
         self.task: asyncio.Task[None] | None = None
         self.inbox: Inbox | None = None
@@ -139,26 +142,48 @@ class Run:
                 self._say(bytes([Answer.DONE]))
             else:
                 await self._execute(arguments)
-        except asyncio.CancelledError:
-            if self.cancelled is None and not self.leaving:
-                self._recording.handed_over()
-                raise  # the process ends: another worker takes it up
-            self.refuse()
-        except Invalid as error:
-            trace = self._recording.trace_id
-            self._fail(problem(error.status, error.detail, errors=error.errors, trace=trace), None)
-        except Reject as error:
-            self._fail(problem(error.status, error.detail, trace=self._recording.trace_id), None)
-        except NoSuchPeer as error:
-            self._fail(problem(peers.NO_PEER, str(error), trace=self._recording.trace_id), None)
-        except NotStored as error:
-            self._fail(problem(NO_WORKER, str(error), trace=self._recording.trace_id), error)
+        except asyncio.CancelledError as error:
+            if not self._stopped() and not _cancelled_itself():
+                self._failed(error)  # something that it waited for was cancelled, not it
+                return
+            self._end_early()
         except Exception as error:  # user code: the one place that guards the process from it
-            told = f"{type(error).__name__}: {error}" if self.tools.dev else "execute failed"
-            self._fail(problem(500, told, trace=self._recording.trace_id), error)
+            if self._stopped():
+                _unclean(exc_info=error, **self.logged())
+                self._end_early()
+            else:
+                self._failed(error)
         finally:
             if self._recording.processing is not None:
                 self._recording.done()
+
+    def _end_early(self) -> None:
+        """It was told to end, and has, whatever it made of that.
+
+        Raises:
+            CancelledError: this worker stops, and another one has it from its beginning.
+        """
+        if self.cancelled is None and not self.leaving:
+            self._recording.handed_over()
+            raise asyncio.CancelledError
+        self.refuse()
+
+    def _failed(self, error: BaseException) -> None:
+        """Answer with what `execute`, a policy or an input raised."""
+        trace = self._recording.trace_id
+        match error:
+            case Invalid():
+                body = problem(error.status, error.detail, errors=error.errors, trace=trace)
+                self._fail(body, None)
+            case Reject():
+                self._fail(problem(error.status, error.detail, trace=trace), None)
+            case NoSuchPeer():
+                self._fail(problem(peers.NO_PEER, str(error), trace=trace), None)
+            case NotStored():
+                self._fail(problem(NO_WORKER, str(error), trace=trace), error)
+            case _:
+                told = f"{type(error).__name__}: {error}" if self.tools.dev else "execute failed"
+                self._fail(problem(500, told, trace=trace), error)
 
     async def _admitted(self) -> dict[str, Any]:
         """Ask the policies and check the inputs, once for a connection; the arguments of `execute`.
@@ -184,7 +209,9 @@ class Run:
     async def _execute(self, arguments: dict[str, Any]) -> None:
         function = self.flow.execute
         assert function is not None, "routes without a function are served by edges alone"
+        self._heed()
         result = await calling.call(function, arguments, self.tools.in_thread)
+        self._heed()
         items: AsyncIterator[Any] | None = None
         if type(result) not in calling.PLAIN and isinstance(result, AsyncIterable):
             items = aiter(result)
@@ -193,6 +220,7 @@ class Run:
         if items is not None:
             self._streams = True
             await calling.drive(items, self._emit, self._stopped)
+            self._heed()
         elif self._is_plain_reply(result):
             await self._reply(result, Answer.RESULT)
             return
@@ -203,7 +231,17 @@ class Run:
         self._say(bytes([Answer.DONE]))
 
     def _stopped(self) -> bool:
-        return self.cancelled is not None or self.leaving
+        """Whether it was told to end before its end."""
+        return self.cancelled is not None or self.leaving or self._stopping
+
+    def _heed(self) -> None:
+        """See that what swallowed its cancellation does not count as done.
+
+        Raises:
+            CancelledError: it was told to end.
+        """
+        if self._stopped():
+            raise asyncio.CancelledError
 
     def _message(self, work: Work) -> Message[Any]:
         assert self._ctx is not None
@@ -381,7 +419,12 @@ class Run:
         if self.inbox is not None:
             self.hand_over()
         elif self.task is not None:
+            self._stopping = True
             self.task.cancel()
+
+    def break_off(self) -> None:
+        """An error of ours ended it without an answer: its edge would send it again, without end."""
+        self._say(envelope.error(problem(500, "execute failed", trace=self._recording.trace_id)))
 
     async def give_up(self) -> None:
         """It does not stop: let another worker have it, and be silent from now on."""
@@ -435,7 +478,9 @@ class Run:
             self._nobody_reads()
             return
         while self._owed >= CREDIT:
-            self._paid = asyncio.Event()
+            # One for all tasks of the run that wait: who pays wakes each of them.
+            self._paid = self._paid or asyncio.Event()
+            self._paid.clear()
             await self._paid.wait()
         self._owed += size
         if not self.announced:
@@ -471,13 +516,18 @@ class Run:
         An edge that is gone asks nobody else, so the message is executed here.
         """
         for _ in range(3):
+            asked = self.reply
             try:
                 ask = bytes([Answer.ASK])
-                wanted = await self.tools.bus.request(self.reply, ask, within=2.0) == b"1"
+                wanted = await self.tools.bus.request(asked, ask, within=2.0) == b"1"
             except NoResponders:
                 wanted = True
             except TimeoutError:
                 continue
+            if self.reply != asked:
+                return (
+                    True  # it was adopted meanwhile: the newer attempt is what its edge waits for
+                )
             self.doubted = False
             self.silent = not wanted
             return wanted
@@ -494,7 +544,15 @@ class Run:
         if error is not None:
             errorfeed.report(error, self.route.label, self._recording.trace_id)
             _failed(exc_info=error, **self.logged())
-        self._say(envelope.error(body))
+        answer = envelope.error(body)
+        if len(answer) > HEADROOM:  # deep places, all of them named
+            answer = envelope.error({name: body[name] for name in body if name != "errors"})
+        self._say(answer)
+
+
+def _cancelled_itself() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _encoded(data: Any) -> tuple[DataType, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -32,4 +33,12 @@ class Tools:
         """What something that may block returns, with the context variables of who asks for it."""
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.threads, context.run, call)
+        return await loop.run_in_executor(self.threads, context.run, _called, call)
+
+
+def _called(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except StopIteration as error:
+        # No future can hold it, so whoever waits for this would wait for ever. As in a generator (PEP 479).
+        raise RuntimeError("a function raised StopIteration") from error

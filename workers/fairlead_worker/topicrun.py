@@ -204,25 +204,40 @@ class Room:
             started = self._loop.time()
             self.run = TopicRun(self, attempt)
             self.run.task = asyncio.current_task()
-            tally, work = self.run.tally, self.run.work
-            began = tally.begun(work, attempt)
-            outcome: Outcome = "left"  # or nobody is there any more
             try:
-                succeeded = await self.run.succeeded()
-                outcome = self.run.outcome
+                succeeded = await self._attempt(self.run)
+                if not succeeded and not self._told_to_end:
+                    lasted = self._loop.time() - started
+                    failures = 1 if lasted > lease.PAUSES[1] else failures + 1
+                    await asyncio.sleep(lease.pause(failures))
             except asyncio.CancelledError:
-                if not self._cancelled or self._ended.is_set():
+                if not self._told_to_end:
                     raise
-                succeeded, outcome = True, "cancelled"
-            finally:
-                tally.ended(work, outcome, began)
-            if succeeded:
+                succeeded = True
+            if self._lost or (self._ended.is_set() and not self._cancelled):
+                return  # whatever it made of that: another worker goes on
+            if succeeded or self._cancelled:
                 self._state = State(attempt, over=True)
                 self._tell(Standing(True, self._state))
-                return
-            lasted = self._loop.time() - started
-            failures = 1 if lasted > lease.PAUSES[1] else failures + 1
-            await asyncio.sleep(lease.pause(failures))
+
+    async def _attempt(self, run: TopicRun) -> bool:
+        """Execute once; False if it raised."""
+        began = run.tally.begun(run.work, run.attempt)
+        outcome: Outcome = "left"  # or nobody is there any more
+        try:
+            succeeded = await run.succeeded()
+            outcome = run.outcome
+        except asyncio.CancelledError:
+            if self._cancelled and not self._ended.is_set():
+                outcome = "cancelled"
+            raise
+        finally:
+            run.tally.ended(run.work, outcome, began)
+        return succeeded
+
+    @property
+    def _told_to_end(self) -> bool:
+        return self._cancelled or self._ended.is_set()
 
 
 class TopicRun(Run):

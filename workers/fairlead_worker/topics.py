@@ -12,6 +12,7 @@ The rules, and the times, are those of `fairlead.protocol.lease`; this, `leases.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Callable, Iterable
 
@@ -70,7 +71,8 @@ class TopicRuns:
         """Hand all rooms over; returns when their runs have ended."""
         if not self._leaving:
             self._leaving = True
-            await self._bus.leave(self._interests)
+            with contextlib.suppress(TimeoutError):  # NATS is away, and sends nothing more for them
+                await self._bus.leave(self._interests)
         for room in self._rooms.values():
             if room is not None:
                 room.end()

@@ -12,6 +12,9 @@ MAX_MESSAGE = 1024 * 1024
 HEADROOM = 64 * 1024
 """Bytes that NATS must carry beside a message: prefix, context, headers."""
 
+LONGEST_DETAIL = 8 * 1024
+"""Characters of a problem's detail."""
+
 NO_WORKER = 503
 CANCELLED = 499
 """Nginx's status for a request whose client gave up; no RFC has one."""
@@ -33,9 +36,15 @@ def problem(status: int, detail: str | None = None, **members: Any) -> dict[str,
         title = "Error"
     body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status}
     if detail is not None:
-        body["detail"] = detail
+        body["detail"] = presentable(detail)
     body.update((key, value) for key, value in members.items() if value is not None)
     return body
+
+
+def presentable(text: str, longest: int = LONGEST_DETAIL) -> str:
+    """A text that fits into an answer: valid UTF-8, where JSON has no other (RFC 8259, 8.1), and no book."""
+    short = text if len(text) <= longest else text[:longest] + "…"
+    return short.encode(errors="replace").decode()
 
 
 class Close(enum.IntEnum):
