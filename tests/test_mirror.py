@@ -71,7 +71,6 @@ NO_TEST_OF_THEIR_OWN = {
     "edge/sse.py": "tests/system/test_protocols.py and test_backpressure.py",
     # Processes: their start, their readiness, their end.
     "edge/serve.py": "tests/system",
-    "workers/serve.py": "tests/system/test_failures.py",
     "shared/admin.py": "the admin port, as its users see it: tests/system",
     "shared/readiness.py": "what the admin port says: tests/system",
     "shared/metricreaders.py": "both ways out: tests/shared/test_metrics.py",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
@@ -45,7 +46,7 @@ def run(settings: WorkerSettings) -> int:
     """Serve a project until SIGTERM or SIGINT.
 
     Returns:
-        0 stopped as asked, 1 failed at start.
+        0 stopped as asked, 1 failed at start or while running.
     """
     logs.configure(settings.dev, "worker", settings.log_level, settings.exception_messages)
     project = cast(Project, loading.load(settings.target, Project))
@@ -53,6 +54,9 @@ def run(settings: WorkerSettings) -> int:
         uvloop.run(_serve(settings, project))
     except (Unusable, BadDeclaration, OSError) as error:
         log.error("the worker cannot go on", reason=str(error))
+        return 1
+    except Exception as error:  # of ours: a line like all others, not the traceback of the command
+        log.error("the worker ended in an error of ours", exc_info=error)
         return 1
     return 0
 
@@ -112,8 +116,8 @@ async def _work(
             admin.publisher = Publisher(bus, lambda: manifest.topics, tracing)
             watchdog = Watchdog(lambda: hands.ticked, bus.cut)
             ticking = asyncio.create_task(hands.tick())
-            sweeping = asyncio.create_task(_sweep(hands, manifest))
-            measuring = asyncio.create_task(bus.measure())
+            sweeping = _beside("sweep", _sweep(hands, manifest))
+            measuring = _beside("measure", bus.measure())
             watchdog.start()
             hands.open()
             await bus.round_trip()
@@ -122,7 +126,7 @@ async def _work(
             log.info("worker serves", build=build, routes=len(manifest.routes))
             if not manifest.routes:
                 log.warning("the project declares no workflow; nothing is served")
-            await stop.wait()
+            await _until(stop, ticking)
             readiness.draining = True
             await hands.leave(settings.drain_grace, now)
             watchdog.stop()
@@ -134,6 +138,32 @@ async def _work(
             if tracing is not None:
                 await asyncio.to_thread(tracing.shutdown)
     log.info("worker stopped")
+
+
+async def _until(stop: asyncio.Event, ticking: asyncio.Task[None]) -> None:
+    """Wait until it is to stop.
+
+    Raises:
+        Exception: `ticking` ended first, with this. A worker that beats no more is taken for dead by
+            every edge: it is to be so, and to be started again.
+    """
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({stopping, ticking}, return_when=asyncio.FIRST_COMPLETED)
+    await process.end(stopping)
+    if not stop.is_set():
+        ticking.result()
+
+
+def _beside(chore: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that a worker can do without; if it fails, that is said."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a chore of the worker ended in an error", chore=chore, exc_info=error)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(ended)
+    return task
 
 
 async def _introduce(bus: Bus, project: Project, allow_shrink: bool) -> str:
