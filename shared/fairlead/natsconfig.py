@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fairlead.protocol.permissions import Permissions, Role, permissions
+from fairlead.protocol.permissions import OPERATOR, Permissions, Role, permissions
 from fairlead.protocol.subjects import Subjects
 
 MAX_PAYLOAD = 2 * 1024 * 1024
@@ -60,8 +60,11 @@ def variable(role: Role) -> str:
     return f"NATS_NKEY_{role.upper()}"
 
 
+OPERATORS = "NATS_NKEY_OPERATOR"
+"""Likewise, of the operator's own user in the app's account."""
+
 SYSTEM = "NATS_NKEY_SYSTEM"
-"""Likewise, of the operator's own user in the system account."""
+"""Likewise, of the one in the system account."""
 
 
 def config(options: Options) -> str:
@@ -198,7 +201,8 @@ accounts {{
 }}
 no_auth_user: "app"
 """
-    users = "\n".join(_user(role, permissions(subjects, role)) for role in Role)
+    users = "\n".join(_user(variable(role), permissions(subjects, role)) for role in Role)
+    users += "\n" + _user(OPERATORS, OPERATOR)
     return f"""\
 # Each role may say and hear what it needs, and nothing else. The public nkeys come from the
 # environment of nats-server; `fairlead nats-config --keys DIR` makes them and the seeds.
@@ -228,10 +232,11 @@ def _granted(options: Options) -> str:
     jetstream {{ max_file: {servers * int(number)}{unit} }}"""
 
 
-def _user(role: Role, allowed: Permissions) -> str:
+def _user(key: str, allowed: Permissions) -> str:
+    """Args: key: where nats-server's environment has the public half."""
     return f"""\
       {{
-        nkey: ${variable(role)}
+        nkey: ${key}
         permissions {{
           publish {{ allow: [
 {_lines(allowed.publish)}

@@ -8,13 +8,13 @@ from typing import Any
 
 import nkeys
 
-from fairlead.natsconfig import SYSTEM, variable
+from fairlead.natsconfig import OPERATORS, SYSTEM, variable
 from fairlead.protocol.permissions import Role
 from fairlead.settings import CannotStart
 
 
 def make(folder: Path) -> dict[str, str]:
-    """Write `edge.nk`, `worker.nk`, …, `system.nk` into a folder, readable by their owner alone.
+    """Write `edge.nk`, `worker.nk`, …, `operator.nk` and `system.nk` into a folder, readable by their owner alone.
 
     Returns:
         variable of nats-server's environment → public nkey.
@@ -22,7 +22,8 @@ def make(folder: Path) -> dict[str, str]:
     Raises:
         CannotStart: a file is there already; a key that is in use is never written over.
     """
-    variables = {role.value: variable(role) for role in Role} | {"system": SYSTEM}
+    variables = {role.value: variable(role) for role in Role}
+    variables |= {"operator": OPERATORS, "system": SYSTEM}
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     files = {name: folder / f"{name}.nk" for name in variables}
     there = [str(file) for file in files.values() if file.exists()]

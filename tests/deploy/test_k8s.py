@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from starlette.routing import Route
 
 from fairlead.admin import routes
-from fairlead.natsconfig import SYSTEM, variable
+from fairlead.natsconfig import OPERATORS, SYSTEM, variable
 from fairlead.protocol import durations
 from fairlead.protocol.permissions import Role
 from fairlead.readiness import AdminState
@@ -67,6 +67,7 @@ KUBERNETES = "1.34"  # the version whose schemas are asked
 
 both = pytest.mark.parametrize("role", ["edge", "worker"])
 every = pytest.mark.parametrize("role", list(SETTINGS))
+OPERATOR = K8S / "operator.yaml"
 overlays = pytest.mark.parametrize("overlay", ["dev", "prod"])
 
 
@@ -363,10 +364,61 @@ def test_the_secrets_are_those_that_the_page_makes() -> None:
         "nats-tls", "nats-ca", "edge-nkey", "worker-nkey", "console-nkey", "console-token"
     }  # fmt: skip
     page = (ROOT / "docs/kubernetes.md").read_text()
-    assert found == set(re.findall(r"create secret (?:generic|tls) ([\w-]+)", page)) | {"nats-tls"}
+    made = set(re.findall(r"create secret (?:generic|tls) ([\w-]+)", page))
+    assert made == found | {"operator-nkey"}, "and that of the pod that is in no overlay"
     assert "create configmap nats-nkeys --from-env-file=nats.env" in page
     conf = config("prod", "nats-config")["nats.conf"]
-    assert set(re.findall(r"\$(NATS_\w+)", conf)) == {*map(variable, Role), SYSTEM}
+    assert set(re.findall(r"\$(NATS_\w+)", conf)) == {*map(variable, Role), OPERATORS, SYSTEM}
+
+
+@overlays
+@pytest.mark.parametrize("tier", ["nats", "worker", "edge"])
+def test_a_tier_can_be_applied_by_its_label(overlay: str, tier: str) -> None:
+    """As docs/kubernetes.md has it for upgrades: with what its pods stand on."""
+    labelled = {
+        (each["kind"], each["metadata"]["name"])
+        for each in manifests(overlay)
+        if each["metadata"]["labels"].get("app.kubernetes.io/name") in (tier, "fairlead-env")
+    }
+    made = workload(overlay, tier)
+    needed = {(made["kind"], tier), ("ServiceAccount", pod(made)["serviceAccountName"])}
+    needed |= {
+        ("ConfigMap", source["configMapRef"]["name"])
+        for source in container(made).get("envFrom", ())
+        if source["configMapRef"]["name"].startswith("fairlead")
+    }
+    needed |= {
+        ("ConfigMap", volume["configMap"]["name"])
+        for volume in pod(made).get("volumes", ())
+        if "configMap" in volume
+    }
+    assert needed <= labelled
+
+
+def test_the_operator_s_pod_is_as_confined_as_the_others(tmp_path: Path) -> None:
+    """It is in no overlay, so what is asked of those is asked of it here."""
+    strictly_valid(OPERATOR)
+    box, to_it, to_nats = parse(OPERATOR.read_text())
+    spec = box["spec"]
+    (only,) = spec["containers"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert only["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {v["secret"]["secretName"] for v in spec["volumes"] if "secret" in v} == {
+        "operator-nkey", "nats-ca"
+    }  # fmt: skip
+    urls = environment(manifests("prod"), workload("prod", "edge"))["FAIRLEAD_NATS"]
+    assert {"name": "NATS_URL", "value": urls} in only["env"]
+    labels = box["metadata"]["labels"]
+    assert to_it["spec"]["podSelector"]["matchLabels"] == labels
+    (let_in,) = to_nats["spec"]["ingress"]
+    assert let_in["from"] == [{"podSelector": {"matchLabels": labels}}]
+    assert {each["metadata"]["namespace"] for each in (box, to_it, to_nats)} == {"fairlead"}
 
 
 def test_traffic_goes_to_the_public_port(combinations: str) -> None:

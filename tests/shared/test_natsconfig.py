@@ -42,7 +42,8 @@ PUBLIC = "UAFVVDLXZPR5U4ETVXJ54AIEGYPQGXVVEHVH6PV6OJSDVWCBOZBDXEXS"  # any well-
 def test_nats_server_takes_it(options: Options, tmp_path: Path) -> None:
     file = tmp_path / "nats.conf"
     file.write_text(config(options))
-    keys = {natsconfig.variable(role): PUBLIC for role in Role} | {natsconfig.SYSTEM: PUBLIC}
+    keys = {natsconfig.variable(role): PUBLIC for role in Role}
+    keys |= {natsconfig.OPERATORS: PUBLIC, natsconfig.SYSTEM: PUBLIC}
     done = subprocess.run(
         [executable(), "-t", "-c", str(file)], capture_output=True, text=True,
         env={**os.environ, **distinct(keys), "SERVER_NAME": "nats-0"}, check=False,

@@ -10,13 +10,13 @@ from fairlead.settings import CannotStart
 
 def test_each_role_has_a_file_that_its_owner_alone_reads(tmp_path: Path) -> None:
     public = nkeyfiles.make(tmp_path / "keys")
-    names = ["console", "edge", "publisher", "system", "worker"]
+    names = ["console", "edge", "operator", "publisher", "system", "worker"]
     assert sorted(path.stem for path in (tmp_path / "keys").iterdir()) == names
     assert sorted(public) == [f"NATS_NKEY_{name.upper()}" for name in names]
     for file in (tmp_path / "keys").iterdir():
         assert file.stat().st_mode & 0o777 == 0o600
         assert nkeyfiles.public_of(file.read_bytes()) == public[f"NATS_NKEY_{file.stem.upper()}"]
-    assert len(set(public.values())) == 5
+    assert len(set(public.values())) == 6
 
 
 def test_a_key_that_is_there_is_never_written_over(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ import trustme
 import fairlead
 from fairlead.protocol.permissions import LANES, Role
 from fairlead.testing import system as kit
+from fairlead.testing.program import DEADLINE
 from support.system import Edge, NatsServer, Process, System, request, until
 
 APP = "shop"
@@ -215,14 +216,14 @@ class Intruder:
     """A program with a role's key that tries one thing after the other."""
 
     def __init__(self, client: nats.aio.client.Client, errors: list[str]) -> None:
-        self._client = client
+        self.client = client
         self._errors = errors
 
     async def says(self, subject: str) -> None:
-        await self._client.publish(subject, b"")
+        await self.client.publish(subject, b"")
 
     async def hears(self, subject: str, queue: str = "") -> None:
-        await self._client.subscribe(subject, queue=queue)
+        await self.client.subscribe(subject, queue=queue)
 
     async def denied(self) -> set[str]:
         """What of it the server has refused: `publish SUBJECT`, `subscription SUBJECT [QUEUE]`."""
@@ -237,7 +238,7 @@ class Intruder:
 
 
 @asynccontextmanager
-async def intruder(server: NatsServer, keys: Keys, role: Role) -> AsyncIterator[Intruder]:
+async def intruder(server: NatsServer, keys: Keys, role: str) -> AsyncIterator[Intruder]:
     errors: list[str] = []
 
     async def error(found: Exception) -> None:
@@ -313,6 +314,46 @@ async def test_only_workers_change_streams_and_buckets(
         for subject in changes:
             await program.says(subject)
         assert await program.denied() == {f"publish {subject}".lower() for subject in changes}
+
+
+async def test_the_operator_looks_after_streams_and_says_nothing(
+    server: NatsServer, keys: Keys, shop: Shop
+) -> None:
+    """With NATS's own tools: lists them, changes them, backs them up and deletes what nobody serves."""
+    await started(shop)
+    errors: list[str] = []
+    async with intruder(server, keys, "operator") as program:
+        api = program.client.jetstream()
+        name = f"FL_{APP}_RUNS"
+        assert name in [info.config.name for info in await api.streams_info()]
+        info = await api.stream_info(name)
+        await api.update_stream(info.config)
+        snapshot = await backed_up(program.client, name)
+        assert snapshot, "its files, compressed"
+        await api.add_stream(name="left", subjects=["left"])
+        assert await api.delete_stream("left")
+        for lane in LANES:
+            subject = f"fl.{APP}.{lane.pattern}".replace("*", "x").replace(">", "x.x")
+            await program.says(subject)
+            errors.append(f"publish {subject}".lower())
+        assert await program.denied() == set(errors)
+
+
+async def backed_up(client: nats.aio.client.Client, stream: str) -> bytes:
+    """A stream's snapshot (`nats stream backup`): the last piece is empty."""
+    inbox = client.new_inbox()
+    pieces = await client.subscribe(inbox)
+    asked = json.dumps({"deliver_subject": inbox, "no_consumers": True}).encode()
+    said = await client.request(f"$JS.API.STREAM.SNAPSHOT.{stream}", asked)
+    assert "error" not in json.loads(said.data), said.data
+    found = b""
+    while piece := await pieces.next_msg(DEADLINE):
+        if not piece.data:
+            return found
+        found += piece.data
+        if piece.reply:  # a flow control
+            await piece.respond(b"")
+    raise AssertionError
 
 
 async def test_who_has_no_key_is_not_let_in_and_the_line_says_so(shop: Shop, keys: Keys) -> None:

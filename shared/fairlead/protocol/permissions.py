@@ -78,6 +78,11 @@ LANES = (
 )
 
 
+OPERATOR = Permissions(("$JS.API.>", "$JS.SNAPSHOT.>"), ("_INBOX.>",))
+"""What the operator's user in the app's account may, with NATS's own tools: see, change, back up, restore
+and delete streams. It is in no process, and says nothing to one."""
+
+
 def permissions(subjects: Subjects, role: Role) -> Permissions:
     """All that a role needs, and nothing else.
 
