@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import pytest_asyncio
 import trustme
 
 import fairlead
+from fairlead.dev import ports
 from fairlead.protocol.permissions import LANES, Role
 from fairlead.testing import system as kit
 from fairlead.testing.program import DEADLINE
@@ -79,21 +80,35 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 @pytest.fixture(scope="module")
 def server(keys: Keys) -> Iterator[NatsServer]:
     """nats-server as it is configured for production, on loopback."""
-    folder = keys.folder
-    printed = command(
-        "nats-config", "--app", APP, "--store", "STORE", "--tls",
-        f"{folder / 'server.pem'},{folder / 'server.key'},{folder / 'ca.pem'}",
-    )  # fmt: skip
-    for name, public in keys.public.items():
-        printed = printed.replace(f"${name}", public)
-    config = printed.replace("{", "{{").replace("}", "}}").replace("STORE", "{store}")
-    config = config.replace("port: 4222\n", "listen: 127.0.0.1:{port}\n")
-    config = re.sub(r"^http_port:.*\n", "", config, flags=re.MULTILINE)
-    made = NatsServer(folder / "nats", config)
-    made.url = made.url.replace("nats://", "tls://")
+    made = secured(keys, "nats")
     made.launch()
     yield made
     made.close()
+
+
+def secured(
+    keys: Keys, name: str, *flags: str, instead: Mapping[str, str] | None = None
+) -> NatsServer:
+    """A server with the configuration that `fairlead nats-config` prints, but for where it is.
+
+    Args:
+        instead: what stands for some texts of it.
+    """
+    folder = keys.folder
+    printed = command(
+        "nats-config", "--app", APP, "--store", "STORE", "--tls",
+        f"{folder / 'server.pem'},{folder / 'server.key'},{folder / 'ca.pem'}", *flags,
+    )  # fmt: skip
+    public = {f"${variable}": key for variable, key in keys.public.items()}
+    for text, value in {**public, **(instead or {})}.items():
+        assert text in printed
+        printed = printed.replace(text, value)
+    config = printed.replace("{", "{{").replace("}", "}}").replace("STORE", "{store}")
+    config = config.replace("port: 4222\n", "listen: 127.0.0.1:{port}\n")
+    config = re.sub(r"^http_port:.*\n", "", config, flags=re.MULTILINE)
+    made = NatsServer(folder / name, config)
+    made.url = made.url.replace("nats://", "tls://")
+    return made
 
 
 @pytest_asyncio.fixture
@@ -354,6 +369,49 @@ async def backed_up(client: nats.aio.client.Client, stream: str) -> bytes:
         if piece.reply:  # a flow control
             await piece.respond(b"")
     raise AssertionError
+
+
+@contextmanager
+def cluster(keys: Keys) -> Iterator[list[NatsServer]]:
+    """Three servers that know each other by certificate."""
+    names = [f"nats-{number}.nats" for number in range(3)]
+    routes = [ports.free_port() for _ in names]
+    flags = ("--cluster", f"main@{','.join(names)}", "--file-store", "1GB")
+    made: list[NatsServer] = []
+    for number, route in enumerate(routes):
+        where = {f"{n}:6222": f"127.0.0.1:{p}" for n, p in zip(names, routes, strict=True)}
+        where |= {"port: 6222": f'listen: "127.0.0.1:{route}"', "$SERVER_NAME": f"nats-{number}"}
+        made.append(secured(keys, f"nats-{number}", *flags, instead=where))
+    with ExitStack() as stack:
+        for server in made:
+            stack.callback(server.close)
+            server.launch()
+        yield made
+
+
+async def test_three_servers_over_tls_keep_three_copies(keys: Keys, tmp_path: Path) -> None:
+    """As in production: one of them may go, with streams in the middle of their work."""
+    with cluster(keys) as servers:
+        whole = NatsServer(tmp_path / "nowhere")
+        whole.url = ",".join(server.url for server in servers)
+        with kit.system(whole, tmp_path, Shop) as shop:
+            shop.app, shop.keys = APP, keys
+            edge, _ = await asyncio.gather(
+                shop.edge(), shop.worker(PROJECT, env={"FAIRLEAD_REPLICAS": "3"})
+            )
+            await edge.serves("/shop/v1/errors")
+            async with intruder(servers[1], keys, "operator") as program:
+                infos = await program.client.jetstream().streams_info()
+            assert {info.config.num_replicas for info in infos} == {3}
+            async with edge.v1("/shop/v1/chat") as ann:
+                await ann.send("hello")
+                await ann.each("message", "ack")
+                process = servers[0].process
+                assert process is not None
+                process.kill()
+                await ann.send("still here")
+                await ann.each("message", "ack")
+            assert complaints(shop) == []
 
 
 async def test_who_has_no_key_is_not_let_in_and_the_line_says_so(shop: Shop, keys: Keys) -> None:
