@@ -45,7 +45,16 @@ def test_the_tables_of_scaling_are_complete() -> None:
         for line in ended.stdout.splitlines()
         if line.split()[:1] and line.split()[0].isdecimal()
     ]
-    assert len(rows) == 8 + 12 + 2
+    assert len(rows) == 4 * 4 + 4 * 3 + 2 * 2 + 2 * 3 + 3 + 2
+
+
+def test_an_unknown_table_is_refused_with_those_that_there_are() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "bench.scaling", "echoes"],
+        cwd=ROOT, capture_output=True, text=True, timeout=WITHIN, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "no table 'echoes'; there are echo, room, spread," in ended.stderr
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
