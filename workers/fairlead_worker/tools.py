@@ -33,7 +33,7 @@ class Tools:
         """What something that may block returns, with the context variables of who asks for it."""
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.threads, context.run, _called, call)
+        return await loop.run_in_executor(self.threads, lambda: context.run(_called, call))
 
 
 def _called(call: Callable[[], Any]) -> Any:
