@@ -66,7 +66,6 @@ NO_TEST_OF_THEIR_OWN = {
     "edge/admission.py": "tests/system/test_policies.py and test_inputs.py",
     "edge/peers.py": "tests/system/test_policies.py: direct, over two edges",
     "edge/mount.py": "tests/system/test_mount.py",
-    "edge/life.py": "tests/system, for processes; test_mount.py, for a mounted edge",
     "edge/ws.py": "tests/system/test_protocols.py",
     "edge/sse.py": "tests/system/test_protocols.py and test_backpressure.py",
     # Processes: their start, their readiness, their end.

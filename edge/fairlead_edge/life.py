@@ -12,6 +12,7 @@ from fairlead_edge.drain import drain
 from fairlead_edge.host import Host
 
 log = logs.get("fairlead.edge")
+_failed = logs.Seldom(log.error, "a chore of the edge failed, and is begun again", ["chore"])
 _not_yet = logs.Seldom(log.warning, "the routes cannot be read yet")
 
 
@@ -36,11 +37,11 @@ async def live(
         app.host = host
         on_serving()
         chores = [
-            asyncio.create_task(host.fleet.watch()),
-            asyncio.create_task(host.relay.tick()),
-            asyncio.create_task(host.hub.watch()),
-            asyncio.create_task(host.runs.watch()),
-            asyncio.create_task(host.bus.measure()),
+            asyncio.create_task(always("workers", host.fleet.watch)),
+            asyncio.create_task(always("flights", host.relay.tick)),
+            asyncio.create_task(always("rooms", host.hub.watch)),
+            asyncio.create_task(always("runs", host.runs.watch)),
+            asyncio.create_task(always("figures", host.bus.measure)),
         ]
         await stop.wait()
         app.draining = True
@@ -50,6 +51,21 @@ async def live(
         await process.end(*chores)
         if host.tracing is not None:
             await asyncio.to_thread(host.tracing.shutdown)
+
+
+async def always(chore: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Do something until cancelled: an error of ours ends one round of it, not the edge that all clients are on.
+
+    Args:
+        chore: its name, for the log.
+        work: may be begun again at any time.
+    """
+    while True:
+        try:
+            await work()
+        except Exception as error:
+            _failed(chore=chore, exc_info=error)
+        await asyncio.sleep(1)
 
 
 async def _started(host: Host) -> None:
