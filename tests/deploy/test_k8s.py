@@ -63,7 +63,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "edge": EdgeSettings, "worker": WorkerSettings, "console": ConsoleSettings,
 }  # fmt: skip
 NATS_PORTS = {"client": 4222, "cluster": 6222, "monitor": 8222}
-KUBERNETES = "1.34"  # the version whose schemas are asked
+KUBERNETES = ("1.30", "1.34")  # whose schemas are asked: what the page promises, and a newer one
 
 both = pytest.mark.parametrize("role", ["edge", "worker"])
 every = pytest.mark.parametrize("role", list(SETTINGS))
@@ -103,13 +103,19 @@ def combinations(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def strictly_valid(path: Path) -> None:
-    done = ran(
-        str(Path(sys.executable).with_name("kubernetes-validate")),
-        "--strict", "-k", KUBERNETES, str(path),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    unknown = set(re.findall(r"schema for kind (\w+)", done.stdout + done.stderr))
-    assert unknown <= {"HTTPRoute", "ScaledObject", "PodMonitor", "PrometheusRule"}
+    for version in KUBERNETES:
+        done = ran(
+            str(Path(sys.executable).with_name("kubernetes-validate")),
+            "--strict", "-k", version, str(path),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        unknown = set(re.findall(r"schema for kind (\w+)", done.stdout + done.stderr))
+        assert unknown <= {"HTTPRoute", "ScaledObject", "PodMonitor", "PrometheusRule"}
+
+
+def test_the_oldest_version_that_is_asked_is_the_one_that_the_page_promises() -> None:
+    page = (ROOT / "docs/kubernetes.md").read_text()
+    assert f"needs Kubernetes {KUBERNETES[0]} or newer" in page
 
 
 @overlays

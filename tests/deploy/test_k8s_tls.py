@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from fairlead.dev import ports
 from fairlead.dev.nats_server import executable
-from fairlead.testing.program import Program, running
+from fairlead.testing.program import DEADLINE, Program, running
 from support.manifests import K8S, ROOT
 
 SERVERS = ("nats-0.nats", "nats-1.nats", "nats-2.nats")
@@ -26,12 +27,17 @@ printf '%s\\n' "$*" >> kubectl.log
 """
 
 
+def on_the_page() -> str:
+    page = (ROOT / "docs/kubernetes.md").read_text()
+    (script,) = re.findall(r"```sh\n(openssl req -x509.*?)```", page, re.S)
+    return str(script)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the page's commands were given, as they stand there."""
-    page = (ROOT / "docs/kubernetes.md").read_text()
-    (script,) = re.findall(r"```sh\n(openssl req -x509.*?)```", page, re.S)
     folder = tmp_path_factory.mktemp("made")
+    script = on_the_page()
     (folder / "kubectl").write_text(KUBECTL)
     (folder / "kubectl").chmod(0o755)
     env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
@@ -88,5 +94,25 @@ async def test_nats_serves_with_it_and_reads_another_when_it_is_told_to(
     )
     await client.flush()
     await client.close()
+    first = served(made, port)
+    renew(made)
+    assert served(made, port) == first, "a file that is replaced is not looked at"
     program.send(signal.SIGHUP)
     program.wait_for("Reloaded: tls")
+    assert served(made, port) != first
+
+
+def renew(made: Path) -> None:
+    """Sign another certificate, as the page did the first."""
+    lines = on_the_page().replace("\\\n", "").splitlines()
+    (sign,) = [line for line in lines if line.startswith("openssl x509 -req")]
+    subprocess.run(["sh", "-ec", sign], cwd=made, capture_output=True, check=True)
+
+
+def served(made: Path, port: int) -> bytes:
+    """The certificate that a client is shown: NATS speaks first, in plain text, and then turns to TLS."""
+    trusted = ssl.create_default_context(cafile=str(made / "ca.crt"))
+    with socket.create_connection(("127.0.0.1", port), DEADLINE) as plain:
+        plain.recv(4096)
+        with trusted.wrap_socket(plain, server_hostname=SERVERS[1]) as secure:
+            return secure.getpeercert(binary_form=True) or b""

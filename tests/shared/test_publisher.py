@@ -17,7 +17,7 @@ from fairlead.protocol.envelope import DataType
 from fairlead.protocol.manifest import History
 from fairlead.protocol.subjects import Subjects
 from fairlead.publisher import Publisher
-from support.system import nats_server
+from support.system import nats_server, until
 from support.unanswered import Silent, silent_about
 
 TOPICS = {"chat": History(10, 300), "volatile": None}
@@ -87,9 +87,19 @@ async def test_without_history_a_nats_that_does_not_answer_is_told_as_one(
     async with nats_server(tmp_path / "nats") as server:
         bus = await connected(server.url)
         assert await published(bus, "volatile") is None
-        assert server.process is not None
-        server.process.freeze()
-        with pytest.raises(NotStored, match="may have been said"):
-            await published(bus, "volatile")
-        server.process.thaw()
-        await bus.close()
+        frozen = server.process
+        assert frozen is not None
+        frozen.freeze()
+        await until(lambda: stands_still(frozen.pid), "each of its threads stands still")
+        try:
+            with pytest.raises(NotStored, match="may have been said"):
+                await published(bus, "volatile")
+        finally:
+            frozen.thaw()
+            await bus.close()
+
+
+def stands_still(pid: int) -> bool:
+    """Whether SIGSTOP has reached all threads: until then one of them may still answer."""
+    states = (each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/stat"))
+    return all(state.rpartition(")")[2].split()[0] == "T" for state in states)

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import nats
 import nats.aio.client
@@ -103,7 +104,7 @@ def secured(
     for text, value in {**public, **(instead or {})}.items():
         assert text in printed
         printed = printed.replace(text, value)
-    config = printed.replace("{", "{{").replace("}", "}}").replace("STORE", "{store}")
+    config = printed.replace("{", "{{").replace("}", "}}").replace('"STORE"', '"{store}"')
     config = config.replace("port: 4222\n", "listen: 127.0.0.1:{port}\n")
     config = re.sub(r"^http_port:.*\n", "", config, flags=re.MULTILINE)
     made = NatsServer(folder / name, config)
@@ -334,19 +335,34 @@ async def test_only_workers_change_streams_and_buckets(
 async def test_the_operator_looks_after_streams_and_says_nothing(
     server: NatsServer, keys: Keys, shop: Shop
 ) -> None:
-    """With NATS's own tools: lists them, changes them, backs them up and deletes what nobody serves."""
+    """With NATS's own tools: lists them, changes them, backs them up, deletes and restores them."""
     await started(shop)
     errors: list[str] = []
+    name = f"FL_{APP}_left"
+    async with intruder(server, keys, "worker") as worker:
+        created = json.dumps({"name": name, "subjects": [f"fl.{APP}.log.left.*"]}).encode()
+        inbox = f"fl.{APP}.inbox.worker.x"
+        answers = await worker.client.subscribe(inbox)
+        await worker.client.publish(f"$JS.API.STREAM.CREATE.{name}", created, reply=inbox)
+        assert "error" not in json.loads((await answers.next_msg(DEADLINE)).data)
+        await worker.client.publish(f"fl.{APP}.log.left.-", b"hello", reply=inbox)
+        assert "error" not in json.loads((await answers.next_msg(DEADLINE)).data)
     async with intruder(server, keys, "operator") as program:
         api = program.client.jetstream()
-        name = f"FL_{APP}_RUNS"
-        assert name in [info.config.name for info in await api.streams_info()]
-        info = await api.stream_info(name)
-        await api.update_stream(info.config)
+        names = [info.config.name for info in await api.streams_info()]
+        assert {name, f"FL_{APP}_RUNS"} <= set(names)
+        await api.update_stream((await api.stream_info(name)).config)
         snapshot = await backed_up(program.client, name)
-        assert snapshot, "its files, compressed"
-        await api.add_stream(name="left", subjects=["left"])
-        assert await api.delete_stream("left")
+        assert await api.delete_stream(name)
+        await restored(program.client, snapshot)
+        assert (await api.stream_info(name)).state.messages == 1
+        assert await api.delete_stream(name)
+        for subject in (
+            "$JS.API.STREAM.CREATE.left", f"$JS.API.CONSUMER.CREATE.{name}",
+            f"$JS.API.STREAM.PURGE.{name}", f"$KV.FL_{APP}_leases.x",
+        ):  # fmt: skip
+            await program.says(subject)  # what would say it in its stead, or break what runs
+            errors.append(f"publish {subject}".lower())
         for lane in LANES:
             subject = f"fl.{APP}.{lane.pattern}".replace("*", "x").replace(">", "x.x")
             await program.says(subject)
@@ -354,21 +370,41 @@ async def test_the_operator_looks_after_streams_and_says_nothing(
         assert await program.denied() == set(errors)
 
 
-async def backed_up(client: nats.aio.client.Client, stream: str) -> bytes:
+class Snapshot(NamedTuple):
+    """Of a stream: what it is, and its files, compressed, in pieces."""
+
+    made_of: dict[str, Any]
+    pieces: list[bytes]
+
+
+async def backed_up(client: nats.aio.client.Client, stream: str) -> Snapshot:
     """A stream's snapshot (`nats stream backup`): the last piece is empty."""
     inbox = client.new_inbox()
     pieces = await client.subscribe(inbox)
     asked = json.dumps({"deliver_subject": inbox, "no_consumers": True}).encode()
     said = await client.request(f"$JS.API.STREAM.SNAPSHOT.{stream}", asked)
-    assert "error" not in json.loads(said.data), said.data
-    found = b""
+    about = json.loads(said.data)
+    assert "error" not in about, about
+    found: list[bytes] = []
     while piece := await pieces.next_msg(DEADLINE):
         if not piece.data:
-            return found
-        found += piece.data
+            return Snapshot({"config": about["config"], "state": about["state"]}, found)
+        found.append(piece.data)
         if piece.reply:  # a flow control
             await piece.respond(b"")
     raise AssertionError
+
+
+async def restored(client: nats.aio.client.Client, snapshot: Snapshot) -> None:
+    """`nats stream restore`: each piece is acknowledged, and the empty one with the stream's state."""
+    name = snapshot.made_of["config"]["name"]
+    asked = json.dumps(snapshot.made_of).encode()
+    said = json.loads((await client.request(f"$JS.API.STREAM.RESTORE.{name}", asked)).data)
+    assert "error" not in said, said
+    for piece in snapshot.pieces:
+        await client.request(said["deliver_subject"], piece, timeout=DEADLINE)
+    answer = await client.request(said["deliver_subject"], b"", timeout=DEADLINE)
+    assert "error" not in json.loads(answer.data), answer.data
 
 
 @contextmanager

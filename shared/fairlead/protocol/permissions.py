@@ -78,9 +78,27 @@ LANES = (
 )
 
 
-OPERATOR = Permissions(("$JS.API.>", "$JS.SNAPSHOT.>"), ("_INBOX.>",))
+OPERATOR = Permissions(
+    (
+        "$JS.API.INFO",
+        "$JS.API.STREAM.NAMES",
+        "$JS.API.STREAM.LIST",
+        "$JS.API.STREAM.INFO.*",
+        "$JS.API.STREAM.UPDATE.*",
+        "$JS.API.STREAM.DELETE.*",
+        "$JS.API.STREAM.SNAPSHOT.*",
+        "$JS.API.STREAM.RESTORE.*",
+        # The pieces of the two, which the server asks for and acknowledges.
+        "$JS.SNAPSHOT.>",
+    ),
+    ("_INBOX.>",),  # where NATS's own tools wait for replies; no role may hear it
+)
 """What the operator's user in the app's account may, with NATS's own tools: see, change, back up, restore
-and delete streams. It is in no process, and says nothing to one."""
+and delete streams. It is in no process.
+
+It can publish to no process, nor make a stream or a consumer that would do it in its stead. But what it
+restores, or has a stream republish, is heard as if a worker had said it: its key is worth a worker's.
+"""
 
 
 def permissions(subjects: Subjects, role: Role) -> Permissions:
