@@ -10,7 +10,8 @@ from fairlead import WS, Message, feature, project, trigger, workflow
 
 @workflow("Stuck", tag="realtime", trigger=trigger.websocket("stuck"))
 async def stuck(ctx: WS, message: Message) -> str:
-    if "NOT_STUCK" not in os.environ:
+    once = "STUCK_ONCE" in os.environ and ctx.attempt > 1
+    if "NOT_STUCK" not in os.environ and not once:
         time.sleep(8)  # noqa: ASYNC251 - what the test is about
     return f"attempt {ctx.attempt}"
 
