@@ -409,7 +409,7 @@ async def restored(client: nats.aio.client.Client, snapshot: Snapshot) -> None:
 
 @contextmanager
 def cluster(keys: Keys) -> Iterator[list[NatsServer]]:
-    """Three servers that know each other by certificate."""
+    """Three servers that know each other by certificate, with a leader for JetStream."""
     names = [f"nats-{number}.nats" for number in range(3)]
     routes = [ports.free_port() for _ in names]
     flags = ("--cluster", f"main@{','.join(names)}", "--file-store", "1GB")
@@ -422,6 +422,9 @@ def cluster(keys: Keys) -> Iterator[list[NatsServer]]:
         for server in made:
             stack.callback(server.close)
             server.launch()
+        for server in made:
+            assert server.process is not None
+            server.process.program.wait_for("new .*metadata leader")
         yield made
 
 

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import random
 import socket
 from contextlib import closing
 
 LOOPBACK = "127.0.0.1"
+
+# Below those that a system gives to whoever connects or listens without a wish (Linux from 32768,
+# ip-sysctl; macOS and RFC 6335 section 6 from 49152): such a port would not wait for its server,
+# neither until it starts nor while it is started again.
+_LEFT_ALONE = range(20_000, 32_768)
 
 # Seconds an admin port may take to answer; a busy one is asked again.
 ANSWER = 2.0
 
 
 def free_port() -> int:
-    """A port that nobody has now. Somebody may take it before it is used, so use it soon."""
-    with closing(socket.socket()) as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A port that nobody has now, of those that nobody gets by chance.
+
+    Raises:
+        OSError: all are taken (EADDRINUSE).
+    """
+    # By the system's own dice: a seed that two test processes share would give both the same.
+    for port in random.SystemRandom().sample(_LEFT_ALONE, len(_LEFT_ALONE)):
+        if not taken(port):
+            return port
+    raise OSError(errno.EADDRINUSE, f"no port of {LOOPBACK} is free from 20000 to 32767")
 
 
 def taken(port: int) -> bool:

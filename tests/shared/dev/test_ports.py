@@ -13,6 +13,11 @@ def test_a_free_port_is_free() -> None:
     assert not ports.taken(ports.free_port())
 
 
+def test_a_free_port_is_none_that_is_given_by_chance() -> None:
+    """Linux gives those from 32768 on to whoever connects, so that a server could not come back."""
+    assert {ports.free_port() in range(20_000, 32_768) for _ in range(50)} == {True}
+
+
 def test_a_port_is_taken_while_somebody_listens() -> None:
     with closing(socket.create_server((ports.LOOPBACK, 0))) as server:
         assert ports.taken(server.getsockname()[1])
