@@ -338,7 +338,7 @@ def test_what_is_referred_to_is_there(overlay: str) -> None:
         spec = pod(each)
         volumes = {volume["name"]: volume for volume in spec["volumes"]}
         claims = each["spec"].get("volumeClaimTemplates", ())
-        mounted = {mount["name"] for mount in container(each)["volumeMounts"]}
+        mounted = {mount["name"] for one in spec["containers"] for mount in one["volumeMounts"]}
         assert mounted == set(volumes) | {claim["metadata"]["name"] for claim in claims}
         assert ("ServiceAccount", spec["serviceAccountName"]) in there
         for volume in volumes.values():
@@ -464,6 +464,8 @@ def test_images_have_the_versions_of_the_repository(overlay: str) -> None:
         expected["otel-collector"] = collector
     found = {e["metadata"]["name"]: container(e)["image"] for e in workloads(manifests(overlay))}
     assert found == expected
+    beside = {e["image"] for each in workloads(manifests(overlay)) for e in pod(each)["containers"]}
+    assert beside == set(expected.values())
 
 
 # Edges, workers and the console, against the code
@@ -571,18 +573,19 @@ def test_each_pod_is_confined(overlay: str) -> None:
     namespace = named(manifests(overlay), "Namespace", "fairlead")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     for each in workloads(manifests(overlay)):
-        spec, only = pod(each), container(each)
+        spec = pod(each)
         assert spec["automountServiceAccountToken"] is False
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] > 10_000
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert only["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        assert only["resources"]["requests"].keys() == {"cpu", "memory"}
-        assert "memory" in only["resources"]["limits"]
+        for one in spec["containers"]:
+            assert one["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert one["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert "memory" in one["resources"]["limits"]
     for each in kinds(manifests(overlay), "ServiceAccount"):
         assert each["automountServiceAccountToken"] is False
 

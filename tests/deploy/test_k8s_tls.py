@@ -1,10 +1,10 @@
-"""Certificates for NATS as docs/kubernetes.md makes them without cert-manager, and what a server makes of them."""
+"""Certificates for NATS as docs/kubernetes.md makes them without cert-manager; a server reads a renewed one."""
 
 from __future__ import annotations
 
 import os
 import re
-import signal
+import shutil
 import socket
 import ssl
 import subprocess
@@ -17,10 +17,12 @@ import pytest
 from fairlead.dev import ports
 from fairlead.dev.nats_server import executable
 from fairlead.testing.program import DEADLINE, Program, running
-from support.manifests import K8S, ROOT
+from support.manifests import K8S, ROOT, manifests, named, pod
 
 SERVERS = ("nats-0.nats", "nats-1.nats", "nats-2.nats")
 FILES = ("tls.crt", "tls.key", "ca.crt")
+FOLDER = "/etc/nats-tls"
+PID = "/var/run/nats/nats.pid"
 
 KUBECTL = """#!/bin/sh
 printf '%s\\n' "$*" >> kubectl.log
@@ -69,37 +71,108 @@ def test_a_server_proves_itself_to_clients_and_to_the_others(
 
 
 @pytest.fixture
-def server(made: Path, tmp_path: Path) -> Iterator[tuple[Program, int]]:
+def volume(made: Path, tmp_path: Path) -> Path:
+    """The Secret as a pod sees it."""
+    (folder := tmp_path / "nats-tls").mkdir()
+    show(made, folder)
+    return folder
+
+
+@pytest.fixture
+def server(volume: Path, tmp_path: Path) -> Iterator[tuple[Program, int]]:
     port = ports.free_port()
     files = [
-        f'{kind}_file: "{made / name}"'
+        f'{kind}_file: "{volume / name}"'
         for kind, name in zip(("cert", "key", "ca"), FILES, strict=True)
     ]
     (tmp_path / "nats.conf").write_text(
-        f"listen: 127.0.0.1:{port}\ntls {{\n" + "\n".join(files) + "\n}\n"
+        f"listen: 127.0.0.1:{port}\npid_file: {tmp_path / 'nats.pid'}\n"
+        "tls {\n" + "\n".join(files) + "\n}\n"
     )
     with running([executable(), "-c", str(tmp_path / "nats.conf")], tmp_path) as program:
         program.wait_for("Server is ready")
         yield program, port
 
 
-async def test_nats_serves_with_it_and_reads_another_when_it_is_told_to(
-    made: Path, server: tuple[Program, int]
-) -> None:
-    """SIGHUP is what `nats-server --signal=reload` sends."""
-    program, port = server
+async def test_nats_serves_with_it(made: Path, server: tuple[Program, int]) -> None:
+    _, port = server
     trusted = ssl.create_default_context(cafile=str(made / "ca.crt"))
     client = await nats.connect(
         f"tls://127.0.0.1:{port}", tls=trusted, tls_hostname=SERVERS[1], allow_reconnect=False
     )
     await client.flush()
     await client.close()
-    first = served(made, port)
-    renew(made)
-    assert served(made, port) == first, "a file that is replaced is not looked at"
-    program.send(signal.SIGHUP)
-    program.wait_for("Reloaded: tls")
-    assert served(made, port) != first
+
+
+def test_a_renewed_one_is_served_before_long(
+    made: Path, volume: Path, server: tuple[Program, int], tmp_path: Path
+) -> None:
+    """What the container `reloader` runs, looking more often; its server may also be another by then."""
+    program, port = server
+    with running(["sh", "-c", reloader(volume, tmp_path)], tmp_path, path()) as beside:
+        program.wait_for("Reloaded: tls")
+        first, before = served(made, port), len(program.lines)
+        renew(made)
+        assert served(made, port) == first, "a file that is replaced is not looked at"
+        show(made, volume)
+        program.wait_for("Reloaded: tls", before)
+        assert served(made, port) != first
+        assert beside.process.poll() is None
+
+
+def test_nobody_to_tell_is_told_when_there_is_somebody(
+    volume: Path, server: tuple[Program, int], tmp_path: Path
+) -> None:
+    """The pid file is of a server that is gone until the next one has written its own."""
+    program, _ = server
+    pid = (tmp_path / "nats.pid").read_text()
+    (tmp_path / "nats.pid").unlink()
+    with running(["sh", "-c", reloader(volume, tmp_path)], tmp_path, path()) as beside:
+        beside.wait_for("nats.pid")
+        (tmp_path / "nats.pid").write_text(pid)
+        program.wait_for("Reloaded: tls")
+
+
+def test_the_reloader_reads_what_the_server_reads() -> None:
+    every = pod(named(manifests("prod"), "StatefulSet", "nats"))
+    assert every["shareProcessNamespace"] is True
+    (main, beside) = every["containers"]
+    mounts = [{m["name"]: m["mountPath"] for m in each["volumeMounts"]} for each in (main, beside)]
+    assert mounts[1].items() <= mounts[0].items()
+    assert f"--pid={PID}" in main["command"]
+    (script,) = beside["args"]
+    assert f"--signal=reload={PID}" in script
+    conf = (K8S / "components/tls/nats.conf").read_text()
+    assert set(re.findall(r'_file: "(.*)"', conf)) == set(re.findall(rf"{FOLDER}/\S+", script))
+
+
+def reloader(volume: Path, folder: Path) -> str:
+    """Its script, for a volume and a pid file that are elsewhere."""
+    (script,) = pod(named(manifests("prod"), "StatefulSet", "nats"))["containers"][1]["args"]
+    for there, here in (
+        (FOLDER, str(volume)),
+        (PID, str(folder / "nats.pid")),
+        ("sleep 30", "sleep 0.1"),
+    ):
+        assert there in script
+        script = script.replace(there, here)
+    return str(script)
+
+
+def path() -> dict[str, str]:
+    """With nats-server on it, as in its image."""
+    return {"PATH": f"{Path(executable()).parent}:{os.environ['PATH']}"}
+
+
+def show(made: Path, volume: Path) -> None:
+    """As the kubelet does: files are links into a folder, which is another one from one moment to the next."""
+    (new := volume / f"..{len(list(volume.iterdir()))}").mkdir()
+    for name in FILES:
+        shutil.copy(made / name, new)
+        if not (volume / name).is_symlink():
+            (volume / name).symlink_to(f"..data/{name}")
+    (volume / "..new").symlink_to(new.name)
+    (volume / "..new").rename(volume / "..data")
 
 
 def renew(made: Path) -> None:

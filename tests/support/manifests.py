@@ -98,8 +98,9 @@ def pod(workload: Manifest) -> dict[str, Any]:
 
 
 def container(workload: Manifest) -> dict[str, Any]:
-    """The only container of its pods."""
-    (found,) = pod(workload)["containers"]
+    """The one that its pods are there for, which has its name."""
+    name = workload["metadata"]["name"]
+    (found,) = (each for each in pod(workload)["containers"] if each["name"] == name)
     only: dict[str, Any] = found
     return only
 

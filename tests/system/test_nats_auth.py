@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import ssl
 import subprocess
 import sys
@@ -428,6 +429,26 @@ def cluster(keys: Keys) -> Iterator[list[NatsServer]]:
         yield made
 
 
+async def test_what_is_read_anew_drops_nobody(shop: Shop, server: NatsServer) -> None:
+    """The configuration with its certificate, which the manifests have the server do by itself."""
+    first, second = await started(shop)
+    async with first.v1("/shop/v1/chat") as ann, second.v1("/shop/v1/chat") as ben:
+        read_anew(server)
+        await ann.send("hello")
+        assert (await ben.until("message"))["data"] == "hello"
+    lines = [line for each in (*shop.edges, *shop.workers) for line in each.program.lines]
+    assert not [line for line in lines if "NATS is away" in line]
+    assert complaints(shop) == []
+
+
+def read_anew(server: NatsServer) -> None:
+    assert server.process is not None
+    program = server.process.program
+    before = len(program.lines)
+    program.send(signal.SIGHUP)
+    program.wait_for("Reloaded server configuration", before)
+
+
 async def test_three_servers_over_tls_keep_three_copies(keys: Keys, tmp_path: Path) -> None:
     """As in production: one of them may go, with streams in the middle of their work."""
     with cluster(keys) as servers:
@@ -443,6 +464,8 @@ async def test_three_servers_over_tls_keep_three_copies(keys: Keys, tmp_path: Pa
                 infos = await program.client.jetstream().streams_info()
             assert {info.config.num_replicas for info in infos} == {3}
             async with edge.v1("/shop/v1/chat") as ann:
+                for server in servers:
+                    read_anew(server)
                 await ann.send("hello")
                 await ann.each("message", "ack")
                 process = servers[0].process
