@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from websockets.frames import Frame, Opcode
 
 import fairlead
 from fairlead.testing.program import DEADLINE
+from support.figures import ON, until_figures
 from support.system import V1, Edge, NatsServer, System, frame, resident, system, until, upgraded
 
 MIB = 1024 * 1024
@@ -33,8 +34,8 @@ async def app(nats: NatsServer, tmp_path: Path) -> AsyncIterator[System]:
         yield made
 
 
-async def started(app: System, *flags: str) -> Edge:
-    _, edge = await asyncio.gather(app.worker("overflow.py"), app.edge(*flags))
+async def started(app: System, *flags: str, env: Mapping[str, str] | None = None) -> Edge:
+    _, edge = await asyncio.gather(app.worker("overflow.py"), app.edge(*flags, env=env))
     await edge.serves("/busy/rooms/feed")
     return edge
 
@@ -113,15 +114,19 @@ async def test_what_a_slow_client_does_not_read_is_dropped_and_told(
 async def test_a_client_that_does_not_read_is_closed_where_nothing_may_be_dropped(
     app: System,
 ) -> None:
-    edge = await started(app)
+    edge = await started(app, env=ON)
     path = "/busy/rooms/strict"
     async with (
         edge.v1(path) as quick,
         upgraded(edge, path, receive_buffer=SMALL, subprotocol="fairlead.v1") as (reader, _),
+        asyncio.TaskGroup() as others,
     ):
-        filling = asyncio.create_task(fill(app, "strict"))
-        await hear_all(quick)
-        await filling
+        others.create_task(fill(app, "strict"))
+        others.create_task(hear_all(quick))
+        # It reads on at once, as who does not read its close for 5 s is cut off.
+        await until_figures(
+            edge, lambda f: f.sum("fairlead_edge_slow_closed_total") == 1, "it is closed"
+        )
         seen = -1
         async with asyncio.timeout(DEADLINE):
             while (found := await frame(reader))[0] == 0x81:
