@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import random
+import os
 import socket
+import sys
+from collections import deque
 from contextlib import closing
 
 LOOPBACK = "127.0.0.1"
 
-# Below those that a system gives to whoever connects or listens without a wish (Linux from 32768,
-# ip-sysctl; macOS and RFC 6335 section 6 from 49152): such a port would not wait for its server,
-# neither until it starts nor while it is started again.
-_LEFT_ALONE = range(20_000, 32_768)
-
 # Seconds an admin port may take to answer; a busy one is asked again.
 ANSWER = 2.0
 
+HELD = 100
+"""Ports that are held for their servers; of more the oldest are let go."""
+
+_held: deque[int] = deque()  # descriptors of bound sockets
+
 
 def free_port() -> int:
-    """A port that nobody has now, of those that nobody gets by chance.
+    """A port that nobody has now.
 
-    Raises:
-        OSError: all are taken (EADDRINUSE).
+    On Linux nobody gets it by chance either, neither who connects nor who listens on any port, until this
+    process ends or has asked for `HELD` more: not before its server starts, and not while that is
+    started again. Elsewhere use it soon.
     """
-    # By the system's own dice: a seed that two test processes share would give both the same.
-    for port in random.SystemRandom().sample(_LEFT_ALONE, len(_LEFT_ALONE)):
-        if not taken(port):
-            return port
-    raise OSError(errno.EADDRINUSE, f"no port of {LOOPBACK} is free from 20000 to 32767")
+    with closing(socket.socket()) as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        if sys.platform == "linux":
+            # Bound and not listening it is passed over by the kernel, but shared with who also says
+            # this, as servers do (socket(7), SO_REUSEADDR; other systems want more for that).
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _held.append(probe.detach())
+    while len(_held) > HELD:
+        os.close(_held.popleft())
+    return port
 
 
 def taken(port: int) -> bool:

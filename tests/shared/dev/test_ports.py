@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from contextlib import closing
 
 import pytest
@@ -13,9 +14,25 @@ def test_a_free_port_is_free() -> None:
     assert not ports.taken(ports.free_port())
 
 
-def test_a_free_port_is_none_that_is_given_by_chance() -> None:
-    """Linux gives those from 32768 on to whoever connects, so that a server could not come back."""
-    assert {ports.free_port() in range(20_000, 32_768) for _ in range(50)} == {True}
+def test_a_free_port_is_kept_for_its_server() -> None:
+    """Linux gives it to nobody who takes any port; a server listens there, and may begin again."""
+    port = ports.free_port()
+    with closing(socket.socket()) as other, pytest.raises(OSError, match="in use"):
+        other.bind((ports.LOOPBACK, port))
+    for _ in range(2):
+        with (
+            closing(socket.create_server((ports.LOOPBACK, port))) as server,
+            closing(socket.create_connection((ports.LOOPBACK, port))),
+        ):
+            server.accept()[0].close()
+
+
+def test_no_more_ports_are_kept_than_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "HELD", 2)
+    monkeypatch.setattr(ports, "_held", deque())
+    first, *_ = [ports.free_port() for _ in range(3)]
+    with closing(socket.socket()) as other:
+        other.bind((ports.LOOPBACK, first))
 
 
 def test_a_port_is_taken_while_somebody_listens() -> None:
