@@ -10,6 +10,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
@@ -134,9 +135,8 @@ def test_nobody_to_tell_is_told_when_there_is_somebody(
 
 
 def test_the_reloader_reads_what_the_server_reads() -> None:
-    every = pod(named(manifests("prod"), "StatefulSet", "nats"))
-    assert every["shareProcessNamespace"] is True
-    (main, beside) = every["containers"]
+    assert nats_pod()["shareProcessNamespace"] is True
+    main, beside = nats_pod()["containers"]
     mounts = [{m["name"]: m["mountPath"] for m in each["volumeMounts"]} for each in (main, beside)]
     assert mounts[1].items() <= mounts[0].items()
     assert f"--pid={PID}" in main["command"]
@@ -146,9 +146,13 @@ def test_the_reloader_reads_what_the_server_reads() -> None:
     assert set(re.findall(r'_file: "(.*)"', conf)) == set(re.findall(rf"{FOLDER}/\S+", script))
 
 
+def nats_pod() -> dict[str, Any]:
+    return pod(named(manifests("prod"), "StatefulSet", "nats"))
+
+
 def reloader(volume: Path, folder: Path) -> str:
     """Its script, for a volume and a pid file that are elsewhere."""
-    (script,) = pod(named(manifests("prod"), "StatefulSet", "nats"))["containers"][1]["args"]
+    (script,) = nats_pod()["containers"][1]["args"]
     for there, here in (
         (FOLDER, str(volume)),
         (PID, str(folder / "nats.pid")),

@@ -268,7 +268,7 @@ async def test_a_feed_never_feeds_on_itself(way: Any, broken: Any, where: str) -
 
     async with unretrieved() as heard:
         task = asyncio.create_task(reader())
-        await asyncio.sleep(0.01)
+        await until(lambda: errorfeed._feed._listeners)
         errorfeed.report(ValueError("first"))
         await until(lambda: read and (heard or broken is _report))
         errorfeed.report(ValueError("second"))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from support.system import (
     cut,
     frame,
     nats_server,
+    request,
     system,
     until,
     upgraded,
@@ -147,14 +150,14 @@ async def test_told_twice_an_edge_ends_at_once(app: System, tmp_path: Path) -> N
 async def test_told_twice_while_nats_hangs(tmp_path: Path, role: str) -> None:
     async with nats_server(tmp_path / "nats") as server, system(server, tmp_path) as app:
         edge = await started(app)
-        process = edge if role == "edge" else app.workers[0]
+        process: Edge | Worker = edge if role == "edge" else app.workers[0]
         async with edge.v1("/support/realtime/slow") as client:
             await client.send(str(tmp_path / "go"))
             await client.until("message")
             assert server.process is not None
             server.process.freeze()
             process.program.send(signal.SIGTERM)
-            await asyncio.sleep(0.2)
+            await until(partial(draining, process), "it is being drained")
             process.program.send(signal.SIGINT)
             await ended_within(process, NOW)
 
@@ -205,8 +208,21 @@ async def stuck(app: System, tmp_path: Path, where: str, *flags: str) -> AsyncIt
         yield worker
 
 
+async def draining(process: Edge | Worker) -> bool:
+    url = f"http://127.0.0.1:{process.admin_port}/readyz"
+    return bool(json.loads((await request(url))[2])["draining"])
+
+
 async def told_twice(process: Process) -> None:
     process.program.send(signal.SIGTERM)
-    await asyncio.sleep(0.2)  # two that are pending at the same time are one
+    # Two that are pending at the same time are one.
+    await until(lambda: not is_pending(process, signal.SIGTERM), "the first is taken")
     process.program.send(signal.SIGTERM)
     await ended_within(process, NOW)
+
+
+def is_pending(process: Process, number: signal.Signals) -> bool:
+    """Whether the kernel has yet to hand over a signal to the process (proc(5), ShdPnd)."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (pending,) = re.findall(r"^ShdPnd:\s*(\w+)", status, re.MULTILINE)
+    return bool(int(pending, 16) >> number - 1 & 1)

@@ -201,7 +201,7 @@ async def stopped_meanwhile(app: System, nats: NatsServer, notes: Path) -> None:
         await nats.stop()
         await worker.says("NATS is away")
         stopping = asyncio.create_task(worker.stop())
-        await asyncio.sleep(7)
+        await asyncio.sleep(7)  # the outage itself: longer than a farewell to NATS is waited for
         await nats.start()
         await app.worker("unruly.py")
         assert await stopping == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import deque
 from contextlib import closing
@@ -33,6 +34,8 @@ def test_no_more_ports_are_kept_than_are_worth_it(monkeypatch: pytest.MonkeyPatc
     first, *_ = [ports.free_port() for _ in range(3)]
     with closing(socket.socket()) as other:
         other.bind((ports.LOOPBACK, first))
+    for descriptor in ports._held:
+        os.close(descriptor)
 
 
 def test_a_port_is_taken_while_somebody_listens() -> None:
